@@ -6,6 +6,7 @@ Canonical bytes are made and read in `proof.canonical` alone.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -17,7 +18,9 @@ Int = Annotated[int, Field(strict=True, ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
 Positive = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER)]
 UnixSeconds = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
-Base64 = Annotated[str, StringConstraints(strict=True, pattern=r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")]
+Base64 = Annotated[
+    str, StringConstraints(strict=True, pattern=r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")
+]
 
 
 class Wire(BaseModel):
@@ -27,7 +30,7 @@ class Wire(BaseModel):
 
 
 def _sorted_unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if any(a >= b for a, b in zip(values, values[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(values)):
         raise ValueError("must be sorted and without repeats")
     return values
 

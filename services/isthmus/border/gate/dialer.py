@@ -1,0 +1,198 @@
+"""The link's client side: a zone's border dials out, polls, and uploads. Nobody calls it.
+
+Polling and uploading use separate connections; whatever carries heads goes one at a time, so that each proof starts
+where the one before ended. Waiting is woken by an event or by the peer, never by an interval, except after a failure
+and for the fixed cadence at which both logs' heads are cosigned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+import httpx2
+import structlog
+from fastapi.concurrency import run_in_threadpool
+
+from isthmus.border.gate.framing import framed, framed_size
+from isthmus.client.problems import reaching
+from isthmus.contracts.errors import Code, Fault, IsthmusError, Refusal
+from isthmus.contracts.ledger import Log
+from isthmus.contracts.link import HeadsAnswer, LinkProblem, Opening, Parcel, ParcelAnswer, ReceiptParcel
+from isthmus.proof import canonical
+
+if TYPE_CHECKING:
+    from isthmus.border.keeper.keeper import Keeper, SealedCrossing
+    from isthmus.contracts.identifiers import SiteId
+    from isthmus.contracts.wire import Wire
+    from isthmus.kit.bell import Bell
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
+POLL_TIMEOUT_S = 60.0
+CADENCE_S = 15.0
+MAX_ANSWER = 256 * 1024
+BOTH = (Log.CROSSINGS, Log.INTERNAL)
+
+Model = TypeVar("Model", bound="Wire")
+
+log = structlog.get_logger(__name__)
+
+
+class Dialer:
+    """Keeps the link from this border to `peer` up, for as long as it runs."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        site: SiteId,
+        peer: SiteId,
+        http: httpx2.AsyncClient,
+        bell: Bell,
+        *,
+        cadence_s: float = CADENCE_S,
+    ) -> None:
+        self._keeper = keeper
+        self._site = site
+        self._peer = peer
+        self._http = http
+        self._bell = bell
+        self._cadence_s = cadence_s
+        self._heads = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Hold the link until cancelled; open it again after every failure."""
+        pause = FIRST_PAUSE_S
+        while True:
+            failure = await self._until_it_fails()
+            log.warning("link_down", peer=self._peer, code=failure.code.value, what=failure.what, why=failure.why)
+            if failure.code is Code.HEAD_BEHIND:
+                continue
+            pause = min(2 * pause, LONGEST_PAUSE_S) if failure.code is not Code.PEER_UNREACHABLE else pause
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _until_it_fails(self) -> IsthmusError:
+        """Open the link and work on it; return what ended it."""
+        failure: IsthmusError = Fault(Code.PEER_UNREACHABLE, "The link ended.")
+        try:
+            await self.open()
+            await self._work()
+        except* IsthmusError as group:
+            failure = _first(group)
+        return failure
+
+    async def open(self) -> None:
+        """Compare both sides' memories, then exchange heads of both logs."""
+        mine = await run_in_threadpool(self._keeper.opening, self._peer)
+        theirs = await self._post(Opening, "open", mine)
+        await run_in_threadpool(self._keeper.heads.opened, self._peer, theirs)
+        await self.exchange()
+
+    async def exchange(self) -> None:
+        """Have both logs' heads cosigned, and cosign the peer's."""
+        async with self._heads:
+            heads = await run_in_threadpool(self._keeper.heads.heads, self._peer, BOTH)
+            answer = await self._post(HeadsAnswer, "heads", heads)
+            await run_in_threadpool(self._keeper.heads.answered, self._peer, answer)
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._poll())
+            group.create_task(self._upload())
+            group.create_task(self._at_cadence())
+
+    async def _at_cadence(self) -> None:
+        while True:
+            await asyncio.sleep(self._cadence_s)
+            await self.exchange()
+
+    async def _poll(self) -> None:
+        """Fetch, take in and receipt what the peer has for this border, one crossing after the other."""
+        while True:
+            with reaching("The peer"):
+                response = await self._http.get(self._path("next"), timeout=POLL_TIMEOUT_S)
+            if response.status_code == httpx2.codes.NO_CONTENT:
+                continue
+            _require_ok(response)
+            envelope = response.content
+            receipt = await self._take(envelope)
+            async with self._heads:
+                heads = await run_in_threadpool(self._keeper.heads.heads, self._peer)
+                parcel = ReceiptParcel(receipt=receipt.decode(), heads=heads)
+                answer = await self._post(HeadsAnswer, "receipts", parcel)
+                await run_in_threadpool(self._keeper.heads.answered, self._peer, answer)
+
+    async def _take(self, envelope: bytes) -> bytes:
+        """Return the receipt for an envelope: the known one, or that of the crossing just taken in."""
+        manifest, known = await run_in_threadpool(self._keeper.inbound.examine, self._peer, envelope)
+        if known is not None:
+            return known
+        pieces: list[bytes] = []
+        size = 0
+        with reaching("The peer"):
+            async with self._http.stream("GET", self._path(f"blob/{manifest.payload.digest}")) as response:
+                if response.status_code != httpx2.codes.OK:
+                    raise _problem(response.status_code, await response.aread())
+                async for piece in response.aiter_raw():
+                    size += len(piece)
+                    if size > manifest.payload.size:
+                        raise Refusal(Code.TOO_LARGE, "More bytes came than the manifest states.")
+                    pieces.append(piece)
+        return await run_in_threadpool(self._keeper.inbound.receive, self._peer, envelope, pieces)
+
+    async def _upload(self) -> None:
+        """Send what this border has logged for the peer, in sequence."""
+        while True:
+            ticket = self._bell.ticket()
+            crossing = await run_in_threadpool(self._keeper.next_for, self._peer)
+            if crossing is None:
+                await self._bell.wait(ticket, POLL_TIMEOUT_S)
+                continue
+            await self.send(crossing)
+
+    async def send(self, crossing: SealedCrossing) -> None:
+        """Send one crossing and hold the peer to its receipt. This is the only place from which a zone sends."""
+        async with self._heads:
+            heads = await run_in_threadpool(self._keeper.heads.heads, self._peer)
+            parcel = Parcel(envelope=crossing.envelope.decode(), heads=heads)
+            pieces = await run_in_threadpool(self._keeper.blob, self._peer, crossing.payload, 0, None)
+            with reaching("The peer"):
+                response = await self._http.put(
+                    self._path(f"crossings/{crossing.crossing}"),
+                    content=framed(parcel, pieces),
+                    headers={"content-length": str(framed_size(parcel, crossing.size))},
+                    timeout=POLL_TIMEOUT_S,
+                )
+            _require_ok(response)
+            answer = canonical.load(ParcelAnswer, response.content, limit=MAX_ANSWER)
+            await run_in_threadpool(self._keeper.receipted, self._peer, answer.receipt.encode())
+            await run_in_threadpool(self._keeper.heads.answered, self._peer, answer.heads)
+
+    async def _post(self, model: type[Model], path: str, request: Wire) -> Model:
+        with reaching("The peer"):
+            response = await self._http.post(self._path(path), content=canonical.dump(request), timeout=POLL_TIMEOUT_S)
+        _require_ok(response)
+        return canonical.load(model, response.content, limit=MAX_ANSWER)
+
+    def _path(self, rest: str) -> str:
+        return f"/link/{self._site}/{rest}"
+
+
+def _require_ok(response: httpx2.Response) -> None:
+    if response.status_code != httpx2.codes.OK:
+        raise _problem(response.status_code, response.content)
+
+
+def _problem(status: int, content: bytes) -> IsthmusError:
+    """Return the error that a peer's code stands for."""
+    try:
+        code = canonical.load(LinkProblem, content).code
+    except Refusal:
+        return Fault(Code.PEER_UNREACHABLE, f"The peer answered {status} with nothing that can be read.")
+    return Refusal(code, f"The peer refused: {code.value}.")
+
+
+def _first(group: BaseExceptionGroup[IsthmusError]) -> IsthmusError:
+    """Return the first error in a group, however deep."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

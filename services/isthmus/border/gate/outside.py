@@ -1,0 +1,153 @@
+"""The outside face: the link's server side. Only a coordinator's border listens; zone borders dial it.
+
+Who asks is settled by the pinned certificate alone. The only text that goes out is a code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from isthmus.border.gate.framing import Unframer
+from isthmus.border.gate.identity import peer_of
+from isthmus.contracts.errors import Code, IsthmusError, Refusal
+from isthmus.contracts.identifiers import Digest
+from isthmus.contracts.link import Heads, LinkProblem, Opening, Parcel, ParcelAnswer, ReceiptParcel
+from isthmus.kit import web
+
+if TYPE_CHECKING:
+    from isthmus.border.keeper.keeper import Keeper
+    from isthmus.contracts.crossings import Manifest
+    from isthmus.contracts.identifiers import SiteId
+    from isthmus.contracts.roster import Roster
+    from isthmus.kit.bell import Bell
+
+POLL_S = 25.0
+MAX_OPENING = 64 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> FastAPI:  # noqa: C901 - a list of routes
+    """Return the outside face of `keeper`."""
+    app = FastAPI(title="Isthmus link", version=version, openapi_url=None, docs_url=None, redoc_url=None)
+    one_at_a_time: defaultdict[SiteId, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def peer(request: Request) -> SiteId:
+        return peer_of(request.scope, request.path_params["site"], roster)
+
+    @app.post("/link/{site}/open")
+    async def open_link(request: Request) -> Response:
+        site = peer(request)
+        theirs = await web.parsed(request, Opening, MAX_OPENING)
+        await run_in_threadpool(keeper.heads.opened, site, theirs)
+        return web.answer(await run_in_threadpool(keeper.opening, site))
+
+    @app.post("/link/{site}/heads")
+    async def exchange_heads(request: Request) -> Response:
+        site = peer(request)
+        theirs = await web.parsed(request, Heads, MAX_OPENING)
+        return web.answer(await run_in_threadpool(keeper.exchange, site, theirs))
+
+    @app.get("/link/{site}/next")
+    async def next_crossing(request: Request) -> Response:
+        site = peer(request)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + POLL_S
+        while True:
+            ticket = bell.ticket()
+            found = await run_in_threadpool(keeper.next_for, site)
+            if found is not None:
+                return Response(found.envelope, media_type="application/json")
+            left = deadline - loop.time()
+            if left <= 0 or bell.closed or not await bell.wait(ticket, left):
+                return Response(status_code=204)
+
+    @app.get("/link/{site}/blob/{digest}")
+    async def blob(request: Request, digest: str) -> StreamingResponse:
+        site = peer(request)
+        start = _range(request.headers.get("range"))
+        pieces = await run_in_threadpool(keeper.blob, site, _digest(digest), start, None)
+        return StreamingResponse(pieces, 206 if start else 200, media_type="application/octet-stream")
+
+    @app.put("/link/{site}/crossings/{crossing}")
+    async def put_crossing(request: Request, crossing: str) -> Response:
+        site = peer(request)
+        async with one_at_a_time[site]:
+            return await _take(keeper, site, request, crossing)
+
+    @app.post("/link/{site}/receipts")
+    async def take_receipt(request: Request) -> Response:
+        site = peer(request)
+        parcel = await web.parsed(request, ReceiptParcel, MAX_OPENING * 2)
+        await run_in_threadpool(keeper.receipted, site, parcel.receipt.encode())
+        return web.answer(await run_in_threadpool(keeper.exchange, site, parcel.heads))
+
+    app.add_exception_handler(IsthmusError, _code_only)
+    app.add_exception_handler(Exception, _nothing)
+    return app
+
+
+async def _take(keeper: Keeper, site: SiteId, request: Request, crossing: str) -> Response:
+    """Take in one crossing: the envelope is examined before its payload is read."""
+    unframer = Unframer()
+    manifest: Manifest | None = None
+    known: bytes | None = None
+    async for chunk in request.stream():
+        parcel = unframer.feed(chunk)
+        if parcel is not None:
+            manifest, known = await run_in_threadpool(_examine, keeper, site, parcel, crossing)
+        if manifest is not None:
+            unframer.require_at_most(manifest.payload.size)
+    if manifest is None or unframer.parcel is None:
+        raise Refusal(Code.TRUNCATED, "The parcel is not whole.")
+    envelope = unframer.parcel.envelope.encode()
+    if known is None:
+        pieces = unframer.payload(manifest.payload.size)
+        known = await run_in_threadpool(keeper.inbound.receive, site, envelope, pieces)
+    heads = await run_in_threadpool(keeper.exchange, site, unframer.parcel.heads)
+    return web.answer(ParcelAnswer(receipt=known.decode(), heads=heads))
+
+
+def _examine(keeper: Keeper, site: SiteId, parcel: Parcel, crossing: str) -> tuple[Manifest, bytes | None]:
+    keeper.heads.require_open(site)
+    manifest, known = keeper.inbound.examine(site, parcel.envelope.encode())
+    if manifest.crossing != crossing:
+        raise Refusal(Code.ID_MISMATCH, "The path names another crossing than the envelope.")
+    return manifest, known
+
+
+async def _code_only(request: Request, error: Exception) -> Response:
+    """Answer with the code; the rest stays in the log at home."""
+    if not isinstance(error, IsthmusError):
+        return await _nothing(request, error)
+    log.warning("link_refused", path=request.url.path, code=error.code.value, what=error.what, why=error.why)
+    return web.answer(LinkProblem(code=error.code), web.status_of(error))
+
+
+async def _nothing(request: Request, error: Exception) -> Response:
+    log.error("link_failed", path=request.url.path, error=type(error).__name__, exc_info=error)
+    return web.answer(LinkProblem(code=Code.LEDGER_UNAVAILABLE), 503)
+
+
+def _range(header: str | None) -> int:
+    """Return where a range starts: `bytes=N-` is all that a link uses."""
+    if header is None:
+        return 0
+    start = header.removeprefix("bytes=").removesuffix("-")
+    if not start.isdecimal():
+        raise Refusal(Code.MALFORMED, "A range on the link is `bytes=N-`.")
+    return int(start)
+
+
+def _digest(text: str) -> Digest:
+    try:
+        return Digest(text)
+    except ValueError as error:
+        raise Refusal(Code.MALFORMED, "This is not a digest.") from error

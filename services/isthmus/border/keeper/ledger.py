@@ -1,0 +1,195 @@
+"""The border's durable state: one SQLite file with both append-only logs and the tables that move with them.
+
+One transaction moves a state and appends the entries that say so; WAL with full sync makes it durable before anyone
+is told. Entries and Merkle nodes can be neither changed nor removed by SQL: triggers abort.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from isthmus.contracts.errors import Code, Fault
+from isthmus.contracts.identifiers import Digest
+from isthmus.proof import canonical, merkle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from isthmus.contracts.ledger import Log
+    from isthmus.contracts.wire import Wire
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS entry(log TEXT, idx INTEGER, data BLOB NOT NULL, PRIMARY KEY(log, idx)) STRICT;
+CREATE TABLE IF NOT EXISTS node(log TEXT, level INTEGER, idx INTEGER, hash BLOB NOT NULL,
+  PRIMARY KEY(log, level, idx)) STRICT, WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS entry_update BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER IF NOT EXISTS entry_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER IF NOT EXISTS node_update BEFORE UPDATE ON node BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER IF NOT EXISTS node_delete BEFORE DELETE ON node BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+
+CREATE TABLE IF NOT EXISTS crossing(
+  id TEXT PRIMARY KEY, direction TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL, peer TEXT NOT NULL,
+  job TEXT NOT NULL, order_id TEXT NOT NULL, slot INTEGER NOT NULL, sequence INTEGER, draft BLOB, envelope BLOB,
+  sealed TEXT NOT NULL, size INTEGER NOT NULL, content_key BLOB, plaintext TEXT, code TEXT, needs TEXT NOT NULL,
+  receipt BLOB, contributors BLOB, entry INTEGER, UNIQUE(direction, peer, sequence)) STRICT;
+CREATE INDEX IF NOT EXISTS crossing_by_order ON crossing(order_id, kind, direction);
+CREATE INDEX IF NOT EXISTS crossing_by_state ON crossing(direction, state);
+CREATE TABLE IF NOT EXISTS orders(
+  id TEXT PRIMARY KEY, direction TEXT NOT NULL, peer TEXT NOT NULL, job TEXT NOT NULL, body BLOB NOT NULL,
+  state TEXT NOT NULL, reserved_bits INTEGER NOT NULL, spent_bits INTEGER NOT NULL,
+  UNIQUE(direction, peer, job)) STRICT;
+CREATE TABLE IF NOT EXISTS charge(crossing TEXT PRIMARY KEY, order_id TEXT NOT NULL, bits INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS approval(
+  statement TEXT NOT NULL, person TEXT NOT NULL, organisation TEXT NOT NULL, type TEXT NOT NULL, body BLOB NOT NULL,
+  PRIMARY KEY(statement, person)) STRICT;
+CREATE TABLE IF NOT EXISTS session(keyid TEXT PRIMARY KEY, key BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS file(
+  id TEXT NOT NULL, grp TEXT NOT NULL, dataset TEXT NOT NULL, sidecar BLOB NOT NULL, PRIMARY KEY(id, grp)) STRICT;
+CREATE TABLE IF NOT EXISTS snapshot(
+  dataset TEXT NOT NULL, snapshot TEXT NOT NULL, salt BLOB NOT NULL, commitment TEXT NOT NULL,
+  PRIMARY KEY(dataset, snapshot)) STRICT;
+CREATE TABLE IF NOT EXISTS snapshot_file(
+  dataset TEXT NOT NULL, snapshot TEXT NOT NULL, file TEXT NOT NULL, PRIMARY KEY(dataset, snapshot, file)) STRICT;
+CREATE TABLE IF NOT EXISTS delivery(ordinal INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS taint(job TEXT NOT NULL, site TEXT NOT NULL, recipients TEXT NOT NULL,
+  PRIMARY KEY(job, site, recipients)) STRICT;
+CREATE TABLE IF NOT EXISTS peer_head(
+  site TEXT NOT NULL, log TEXT NOT NULL, size INTEGER NOT NULL, root TEXT NOT NULL, cosigned TEXT NOT NULL,
+  PRIMARY KEY(site, log)) STRICT;
+CREATE TABLE IF NOT EXISTS own_head(
+  site TEXT NOT NULL, log TEXT NOT NULL, size INTEGER NOT NULL, cosigned TEXT NOT NULL, PRIMARY KEY(site, log)) STRICT;
+CREATE TABLE IF NOT EXISTS halted(peer TEXT PRIMARY KEY, code TEXT NOT NULL, evidence TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS latest_time(one INTEGER PRIMARY KEY CHECK(one = 1), at INTEGER NOT NULL) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A log's size and root at one moment."""
+
+    size: int
+    root: Digest
+
+
+class Transaction:
+    """One open transaction: SQL, appends, and what to do once it is durable."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.after: list[Callable[[], None]] = []
+
+    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+        """Run one statement."""
+        return self._db.execute(sql, values)
+
+    def row(self, sql: str, *values: object) -> sqlite3.Row | None:
+        """Return the first row of a query."""
+        found: sqlite3.Row | None = self._db.execute(sql, values).fetchone()
+        return found
+
+    def append(self, log: Log, entry: Wire) -> int:
+        """Append `entry` to `log` and return its index."""
+        data = canonical.dump(entry)
+        index = self.size(log)
+        self.execute("INSERT INTO entry VALUES(?, ?, ?)", log.value, index, data)
+        for level, at, digest in merkle.completed_nodes(index, merkle.leaf_hash(data), self.reader(log)):
+            self.execute("INSERT INTO node VALUES(?, ?, ?, ?)", log.value, level, at, digest)
+        return index
+
+    def size(self, log: Log) -> int:
+        """Return the number of entries."""
+        row = self.row("SELECT max(idx) FROM entry WHERE log = ?", log.value)
+        return 0 if row is None or row[0] is None else int(row[0]) + 1
+
+    def reader(self, log: Log) -> merkle.NodeReader:
+        """Return the reader of stored nodes that proofs are made with."""
+
+        def node(level: int, index: int) -> bytes:
+            row = self.row("SELECT hash FROM node WHERE log = ? AND level = ? AND idx = ?", log.value, level, index)
+            if row is None:
+                raise Fault(Code.LEDGER_UNAVAILABLE, "The ledger lacks a node.", remedy="Restore it, then re-anchor.")
+            return bytes(row[0])
+
+        return node
+
+    def snapshot(self, log: Log) -> Snapshot:
+        """Return the log's size and root."""
+        size = self.size(log)
+        return Snapshot(size, Digest.from_bytes(merkle.tree_root(self.reader(log), size)))
+
+    def entries(self, log: Log, start: int, limit: int) -> tuple[bytes, ...]:
+        """Return up to `limit` entries from `start` on."""
+        rows = self.execute(
+            "SELECT data FROM entry WHERE log = ? AND idx >= ? ORDER BY idx LIMIT ?", log.value, start, limit
+        )
+        return tuple(bytes(row[0]) for row in rows)
+
+
+class LedgerStore:
+    """The SQLite file of one border. One writer at a time; safe to call from any thread.
+
+    Args:
+        path: the file, or `:memory:`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._lock = threading.RLock()
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(SCHEMA)
+        except sqlite3.Error as error:
+            raise _unavailable(error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open a transaction: all of it is durable when the block ends, or none of it is there.
+
+        Raises:
+            Fault: the disk is full or the file cannot be written (`LEDGER_UNAVAILABLE`). Nothing has changed.
+        """
+        with self._lock:
+            transaction = Transaction(self._db)
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield transaction
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise _unavailable(error) from error
+            except BaseException:
+                self._roll_back()
+                raise
+        for action in transaction.after:
+            action()
+
+    def limit_pages(self, pages: int) -> None:
+        """Let the file grow to `pages` pages at most, as a full disk would."""
+        with self._lock:
+            self._db.execute(f"PRAGMA max_page_count = {int(pages)}")
+
+    def close(self) -> None:
+        """Close the file. What was not committed is gone."""
+        with self._lock:
+            self._roll_back()
+            self._db.close()
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+def _unavailable(error: sqlite3.Error) -> Fault:
+    return Fault(
+        Code.LEDGER_UNAVAILABLE,
+        "The ledger cannot be written, so nothing passes.",
+        why=str(error),
+        remedy="Make room or repair the disk; the border goes on by itself.",
+    )

@@ -1,0 +1,495 @@
+"""The way out: a candidate becomes a sealed crossing, is held, or is refused.
+
+1. The candidate is checked against its order, clipped or banded, and encrypted once; the sealed bytes are synced.
+2. `drafted`: its row and its charge are durable.
+3. Policy decides on facts from the ledger: seal, hold for officers, or refuse.
+4. The manifest is signed and logged in the transaction that moves the state. Only then can it be sent, and a retry
+   sends the stored bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from isthmus.border.keeper import approvals, budget, payloads
+from isthmus.border.keeper.desk import needs_of
+from isthmus.border.keeper.policy import Hold, Refuse, Release
+from isthmus.border.keeper.states import Outbound as State
+from isthmus.contracts.crossings import (
+    CROSSING_TYPE,
+    RELEASES,
+    Contributors,
+    Kind,
+    Manifest,
+    Notice,
+    SealedPayload,
+)
+from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.facts import Action, Facts
+from isthmus.contracts.identifiers import CrossingId, Digest, OrderId, SiteId
+from isthmus.contracts.inside import CandidateHeader, CandidateStatus, InsideRole
+from isthmus.contracts.ledger import CrossingEntry, Decided, Drafted, Log
+from isthmus.contracts.orders import Order
+from isthmus.proof import canonical, sealing
+from isthmus.proof.canonical import to_base64
+from isthmus.proof.ids import content_context, crossing_id, order_id
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+
+    from isthmus.border.keeper.desk import Desk
+    from isthmus.border.keeper.ledger import Transaction
+    from isthmus.border.keeper.payloads import Buffer, Checked
+
+MAY_SUBMIT: Mapping[InsideRole, frozenset[Kind]] = {
+    InsideRole.COMPUTE: RELEASES,
+    InsideRole.SUBMITTER: frozenset({Kind.ORDER, Kind.MODEL}),
+}
+
+SEALABLE = frozenset({State.SEALED, State.LOGGED, State.SENT, State.RECEIPTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the ledger says of a payload's origin, at one moment."""
+
+    lineage: tuple[SiteId, ...]
+    named: tuple[SiteId, ...]
+    commitments: tuple[Digest, ...]
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A candidate on its way into the ledger: what its manifest will say, and its key."""
+
+    manifest: Manifest
+    content_key: bytes
+    exact: Contributors | None
+    plaintext: Digest
+
+
+class OutboundDesk:
+    """Takes candidates in and moves them until they are logged."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def submit(self, role: InsideRole, header: CandidateHeader, payload: Buffer) -> CandidateStatus:
+        """Take a candidate. The same again gives the same status; it is never drafted twice.
+
+        Raises:
+            Refusal: the role may not, the order is unknown or closed, or the payload is not what the order asked for.
+        """
+        if header.kind not in MAY_SUBMIT.get(role, frozenset()):
+            raise Refusal(Code.FORBIDDEN, f"The role {role} does not submit a {header.kind}.")
+        self._desk.peer(header.recipient)
+        crossing = crossing_id(header.order, header.kind, header.recipient, header.slot)
+        if len(payload) != header.size:
+            raise Refusal(Code.TRUNCATED, f"The candidate has {len(payload)} bytes of {header.size}.")
+        with self._desk.store.transaction() as tx:
+            order = self._order(tx, header, payload)
+        checked = self._checked(order, header, crossing, payload)
+        plaintext = Digest.of(checked.data)
+        with self._desk.store.transaction() as tx:
+            row = tx.row("SELECT * FROM crossing WHERE id = ?", crossing)
+            if row is not None and (done := self._repeated(tx, row, plaintext)):
+                return done
+            origin = self._origin(tx, order, header)
+        draft = self._sealed(order, header, crossing, checked, origin)
+        with self._desk.store.transaction() as tx:
+            self._insert(tx, draft)
+        with self._desk.store.transaction() as tx:
+            self.proceed(tx, crossing)
+            return status_of(self._desk.crossing(tx, crossing))
+
+    def proceed(self, tx: Transaction, crossing: CrossingId) -> None:
+        """Decide on a drafted or held crossing, and do what was decided."""
+        desk = self._desk
+        row = desk.crossing(tx, crossing)
+        manifest = canonical.load(Manifest, bytes(row["draft"]))
+        state = State(row["state"])
+        if state is State.DRAFTED:
+            desk.move(tx, crossing, State.CHECKED)
+        covering = self._covering(tx, manifest)
+        decision = desk.policy.decide(self._facts(tx, row, manifest, covering), crossing)
+        match decision:
+            case Release(rules=rules):
+                self._decided(tx, crossing, "release", rules)
+                if state is State.HELD:
+                    desk.move(tx, crossing, State.APPROVED)
+                used = tuple(sorted({g.statement for g in covering}))
+                self._seal(tx, manifest.model_copy(update={"approvals": used}))
+            case Hold(rules=rules, needs=needs):
+                if state is not State.HELD:
+                    self._decided(tx, crossing, "hold", rules, needs=needs)
+                    tx.execute("UPDATE crossing SET needs = ? WHERE id = ?", json.dumps(needs), crossing)
+                    desk.move(tx, crossing, State.HELD)
+                    self.notify(tx, manifest.order, crossing, Code.APPROVAL_MISSING)
+            case Refuse(rules=rules, code=code):
+                self._decided(tx, crossing, "refuse", rules, code=code)
+                self.refuse(tx, crossing, code)
+
+    def refuse(self, tx: Transaction, crossing: CrossingId, code: Code) -> None:
+        """Refuse a crossing that has not been sealed; whoever ordered it is told `not_released` and no more."""
+        row = self._desk.crossing(tx, crossing)
+        tx.execute("UPDATE crossing SET code = ? WHERE id = ?", code.value, crossing)
+        self._desk.move(tx, crossing, State.REFUSED)
+        sealed = Digest(row["sealed"])
+        tx.after.append(lambda: self._desk.blobs.release(sealed))
+        if Kind(row["kind"]) in RELEASES:
+            self.notify(tx, OrderId(row["order_id"]), crossing, Code.NOT_RELEASED)
+
+    def notify(self, tx: Transaction, order_id_: OrderId, about: CrossingId, code: Code) -> None:
+        """Send a notice to whoever gave the order, once for each thing it says."""
+        order = self._desk.order(tx, order_id_)
+        if order is None or order.direction != "in":
+            return
+        data = canonical.dump(Notice(about=about, code=code))
+        said = tx.execute(
+            "SELECT plaintext FROM crossing WHERE order_id = ? AND kind = 'notice' AND direction = 'out'", order.id
+        ).fetchall()
+        if Digest.of(data) in {row["plaintext"] for row in said}:
+            return
+        header = CandidateHeader(order=order.id, kind=Kind.NOTICE, recipient=order.peer, slot=len(said), size=len(data))
+        crossing = crossing_id(order.id, Kind.NOTICE, order.peer, len(said))
+        checked = payloads.opened(order.order, Kind.NOTICE, len(said), data)
+        self._insert(tx, self._sealed(order.order, header, crossing, checked, self._origin(tx, order.order, header)))
+        self.proceed(tx, crossing)
+
+    def _order(self, tx: Transaction, header: CandidateHeader, payload: Buffer) -> Order:
+        """Return the order that a candidate belongs to: its own payload, or one that stands in the ledger."""
+        if header.kind is Kind.ORDER:
+            return self._new_order(tx, header, bytes(payload))
+        row = self._desk.order(tx, header.order)
+        outward = header.kind is Kind.MODEL
+        if row is None or (row.direction == "out") != outward:
+            raise Refusal(Code.ORDER_UNKNOWN, "No such order stands in this border's ledger.")
+        if not row.is_open:
+            raise Refusal(Code.ORDER_CLOSED, f"The order is closed ({row.state}).")
+        if self._desk.expires(row.order, self._desk.now(tx)):
+            raise Refusal(Code.EXPIRED, "The order's time is over.")
+        if row.peer != header.recipient:
+            raise Refusal(Code.RECIPIENT_NOT_NAMED, f"What this order asks for goes to {row.peer} alone.")
+        if not payloads.expects(row.order, header.kind, header.slot):
+            raise Refusal(Code.SLOT_UNEXPECTED, f"The order asks for no {header.kind} at slot {header.slot}.")
+        return row.order
+
+    def _new_order(self, tx: Transaction, header: CandidateHeader, payload: bytes) -> Order:
+        order = canonical.load(Order, payload, limit=payloads.SMALL_LIMIT)
+        if order_id(order) != header.order or header.slot != 0:
+            raise Refusal(Code.ID_MISMATCH, "The order's id is not the digest of its body.")
+        if order.issuer != self._desk.site or order.zone != header.recipient:
+            raise Refusal(Code.WRONG_RECIPIENT, "The order names another issuer or zone than its crossing.")
+        if order.base is not None and self._job_of_model(tx, order.base) is None:
+            raise Refusal(Code.NOT_FOUND, "The order starts from a model that never crossed this border.")
+        return order
+
+    def _job_of_model(self, tx: Transaction, model: Digest) -> str | None:
+        row = tx.row("SELECT job FROM crossing WHERE direction = 'out' AND kind = 'model' AND plaintext = ?", model)
+        return row["job"] if row else None
+
+    def _checked(self, order: Order, header: CandidateHeader, crossing: CrossingId, payload: Buffer) -> Checked:
+        """Check a candidate. One that fails costs what one that passes costs, and the peer hears `not_released`."""
+        if header.kind not in RELEASES:
+            return payloads.to_send(order, header.kind, payload)
+        try:
+            return payloads.to_release(order, header.kind, header.slot, payload, header.contributors)
+        except Refusal as refusal:
+            with self._desk.store.transaction() as tx:
+                row = self._desk.order(tx, header.order)
+                if row is not None and tx.row("SELECT 1 FROM crossing WHERE id = ?", crossing) is None:
+                    budget.charge(tx, row, crossing, _cost(order, header.kind))
+                    self._decided(tx, crossing, "refuse", (), code=refusal.code)
+                    self.notify(tx, header.order, crossing, Code.NOT_RELEASED)
+            raise
+
+    def _repeated(self, tx: Transaction, row: sqlite3.Row, plaintext: Digest) -> CandidateStatus | None:
+        """Recognise a repeat; None where this candidate takes the place of one that is not sealed yet."""
+        if row["plaintext"] == plaintext:
+            if row["state"] == State.DRAFTED:  # the process died between drafting and deciding
+                self.proceed(tx, CrossingId(row["id"]))
+            return status_of(self._desk.crossing(tx, CrossingId(row["id"])))
+        if row["state"] in {State.DRAFTED, State.HELD}:
+            return None
+        self._decided(tx, CrossingId(row["id"]), "refuse", (), code=Code.CONFLICTING_PAYLOAD)
+        tx.after.append(_conflict)
+        return status_of(row)
+
+    def _sealed(
+        self, order: Order, header: CandidateHeader, crossing: CrossingId, checked: Checked, origin: Origin
+    ) -> Draft:
+        """Encrypt the payload once, sync it, and write what its manifest will say."""
+        key = sealing.new_content_key()
+        context = content_context(crossing)
+        limit = sealing.sealed_size(payloads.largest_payload())
+        digest, size = self._desk.blobs.put(sealing.seal(key, checked.data, context=context), limit=limit)
+        peer = self._desk.peer(header.recipient)
+        plaintext = Digest.of(checked.data)
+        manifest = Manifest(
+            version=1,
+            crossing=crossing,
+            kind=header.kind,
+            sender=self._desk.site,
+            recipient=header.recipient,
+            sequence=1,
+            job=order.job,
+            order=header.order,
+            slot=header.slot,
+            purpose=order.purpose,
+            lineage=origin.lineage,
+            recipients=origin.named,
+            payload=SealedPayload(
+                digest=digest, size=size, wrapped_key=to_base64(sealing.wrap(key, peer.sealing, context=context))
+            ),
+            plaintext=plaintext if header.kind in {Kind.ORDER, Kind.MODEL} else None,
+            inputs=header.inputs,
+            contributors=checked.contributors,
+            commitments=origin.commitments,
+            policy=self._desk.policy.digest,
+            checks=checked.checks,
+            privacy=checked.privacy,
+            approvals=(),
+            information_bits=8 * len(checked.data),
+            issued_at=origin.now,
+            expires_at=order.expires_at,
+        )
+        return Draft(manifest, key, header.contributors, plaintext)
+
+    def _origin(self, tx: Transaction, order: Order, header: CandidateHeader) -> Origin:
+        """Look up where a payload comes from and whom it may go on to."""
+        lineage, named = self._lineage(tx, order, header.kind, header.recipient)
+        commitments = self._commitments(tx, order) if header.kind in RELEASES else ()
+        return Origin(lineage, named, commitments, self._desk.now(tx))
+
+    def _insert(self, tx: Transaction, draft: Draft) -> None:
+        """Make a draft durable: its row, its order's row where it is one, its charge, its entry."""
+        desk, manifest = self._desk, draft.manifest
+        crossing = manifest.crossing
+        old = tx.row("SELECT sealed FROM crossing WHERE id = ?", crossing)
+        if old is not None:
+            replaced = Digest(old["sealed"])
+            tx.execute("DELETE FROM crossing WHERE id = ? AND state IN ('drafted', 'held')", crossing)
+            tx.after.append(lambda: desk.blobs.release(replaced))
+        if manifest.kind is Kind.ORDER:
+            self._open(tx, manifest, draft)
+        kept = sealing.wrap(draft.content_key, desk.keys.sealing.public, context=content_context(crossing))
+        tx.execute(
+            "INSERT INTO crossing(id, direction, state, kind, peer, job, order_id, slot, draft, sealed, size,"
+            " content_key, plaintext, needs, contributors) VALUES(?,'out',?,?,?,?,?,?,?,?,?,?,?,'[]',?)",
+            crossing,
+            State.DRAFTED.value,
+            manifest.kind.value,
+            manifest.recipient,
+            manifest.job,
+            manifest.order,
+            manifest.slot,
+            canonical.dump(manifest),
+            manifest.payload.digest,
+            manifest.payload.size,
+            kept,
+            draft.plaintext,
+            canonical.dump(draft.exact) if draft.exact else None,
+        )
+        spent = 0
+        if manifest.kind in RELEASES:
+            row = desk.order(tx, manifest.order)
+            if row is None:
+                raise Refusal(Code.ORDER_UNKNOWN, "No such order stands in this border's ledger.")
+            spent = budget.charge(tx, row, crossing, _cost(row.order, manifest.kind))
+        desk.record(
+            tx,
+            Drafted(
+                crossing=crossing,
+                order=manifest.order,
+                sealed=manifest.payload.digest,
+                replaces=Digest(old["sealed"]) if old else None,
+                spent_bits=spent,
+                at=desk.now(tx),
+            ),
+        )
+        desk.move(tx, crossing, State.DRAFTED, new=True)
+
+    def _open(self, tx: Transaction, manifest: Manifest, draft: Draft) -> None:
+        """Enter an order that this site gives. One order a job and zone."""
+        body = self._desk.blobs.read(manifest.payload.digest)
+        plain = sealing.open_sealed(draft.content_key, body, context=content_context(manifest.crossing))
+        order = canonical.load(Order, bytes(plain))
+        known = tx.row(
+            "SELECT id FROM orders WHERE direction = 'out' AND peer = ? AND job = ?", manifest.recipient, manifest.job
+        )
+        if known is not None and known["id"] != manifest.order:
+            raise Refusal(Code.ORDER_DUPLICATE, "This job has given this zone another order.")
+        if known is None:
+            tx.execute(
+                "INSERT INTO orders VALUES(?, 'out', ?, ?, ?, 'open', 0, 0)",
+                manifest.order,
+                manifest.recipient,
+                manifest.job,
+                bytes(plain),
+            )
+        if order.base is not None:
+            tx.execute(
+                "INSERT OR IGNORE INTO taint SELECT ?, site, recipients FROM taint WHERE job = ?",
+                manifest.job,
+                self._job_of_model(tx, order.base),
+            )
+
+    def _seal(self, tx: Transaction, manifest: Manifest) -> None:
+        """Sign the manifest under the next sequence number, and log it."""
+        desk = self._desk
+        last = tx.row("SELECT max(sequence) FROM crossing WHERE direction = 'out' AND peer = ?", manifest.recipient)
+        now = desk.now(tx)
+        final = manifest.model_copy(update={"sequence": ((last[0] if last else 0) or 0) + 1, "issued_at": now})
+        envelope = desk.keys.signing.sign(CROSSING_TYPE, canonical.dump(final))
+        desk.move(tx, final.crossing, State.SEALED)
+        index = tx.append(Log.CROSSINGS, CrossingEntry(verdict="sent", code=None, envelope=envelope.decode(), at=now))
+        tx.execute(
+            "UPDATE crossing SET envelope = ?, sequence = ?, entry = ?, needs = '[]' WHERE id = ?",
+            envelope,
+            final.sequence,
+            index,
+            final.crossing,
+        )
+        desk.move(tx, final.crossing, State.LOGGED)
+
+    def _facts(
+        self, tx: Transaction, row: sqlite3.Row, manifest: Manifest, covering: tuple[approvals.Given, ...]
+    ) -> Facts:
+        """Compute what policy is told."""
+        desk = self._desk
+        order = desk.order(tx, manifest.order)
+        known = order is not None and payloads.expects(order.order, manifest.kind, manifest.slot)
+        release = manifest.kind in RELEASES
+        exact = canonical.load(Contributors, bytes(row["contributors"])) if row["contributors"] else None
+        named = frozenset(manifest.recipients)
+        recipients = named
+        if order and manifest.kind is Kind.ORDER:
+            named, recipients = frozenset(s.id for s in desk.genesis.roster.sites), frozenset(order.order.recipients)
+        charged = tx.row("SELECT bits FROM charge WHERE crossing = ?", manifest.crossing)
+        return Facts(
+            action=Action.RELEASE if release else Action.SEND,
+            kind=manifest.kind,
+            sender=desk.site,
+            recipient=manifest.recipient,
+            purpose=manifest.purpose,
+            order_purpose=order.order.purpose if order else "",
+            lineage=frozenset(manifest.lineage),
+            recipients=recipients,
+            named=named,
+            order_known=known and order is not None and order.is_open,
+            checks=frozenset(manifest.checks),
+            approving_organisations=len({g.organisation for g in covering}),
+            vehicles=exact.vehicles if exact else 0,
+            minimum_vehicles=payloads.minimum_vehicles(order.order, manifest.kind) if order else 2**53,
+            bits=manifest.information_bits,
+            bits_left=int(charged["bits"]) if charged else 0,
+        )
+
+    def _lineage(
+        self, tx: Transaction, order: Order, kind: Kind, recipient: SiteId
+    ) -> tuple[tuple[SiteId, ...], tuple[SiteId, ...]]:
+        """Return what zones' data a payload holds, and whom it may go on to.
+
+        A model holds the data of every release this job has taken in, whatever its maker says, and may go only where
+        all of them may.
+        """
+        if kind in RELEASES:
+            return (self._desk.site,), order.recipients
+        if kind is not Kind.MODEL:
+            return (), (recipient,)
+        rows = tx.execute("SELECT site, recipients FROM taint WHERE job = ?", order.job).fetchall()
+        named = set(order.recipients)
+        for row in rows:
+            named &= set(json.loads(row["recipients"]))
+        return tuple(sorted({SiteId(row["site"]) for row in rows})), tuple(sorted(SiteId(n) for n in named))
+
+    def _commitments(self, tx: Transaction, order: Order) -> tuple[Digest, ...]:
+        row = tx.row(
+            "SELECT commitment FROM snapshot WHERE dataset = ? AND snapshot = ?",
+            order.dataset.dataset,
+            order.dataset.snapshot,
+        )
+        return (Digest(row["commitment"]),) if row else ()
+
+    def _covering(self, tx: Transaction, manifest: Manifest) -> tuple[approvals.Given, ...]:
+        """Return the approvals that cover a release."""
+        if manifest.kind not in RELEASES:
+            return ()
+        order = self._desk.order(tx, manifest.order)
+        if order is None:
+            return ()
+        earlier = tx.row(
+            "SELECT count(*) FROM crossing WHERE order_id = ? AND kind = ? AND direction = 'out'"
+            " AND sequence IS NOT NULL",
+            manifest.order,
+            manifest.kind.value,
+        )
+        return approvals.covering(
+            given(tx),
+            self._desk.genesis.roster,
+            manifest,
+            order.order,
+            earlier[0] if earlier else 0,
+            self._desk.now(tx),
+        )
+
+    def _decided(
+        self,
+        tx: Transaction,
+        crossing: CrossingId,
+        outcome: str,
+        rules: tuple[str, ...],
+        *,
+        code: Code | None = None,
+        needs: tuple[str, ...] = (),
+    ) -> None:
+        self._desk.record(
+            tx,
+            Decided.model_validate(
+                {
+                    "crossing": crossing,
+                    "direction": "out",
+                    "outcome": outcome,
+                    "code": code,
+                    "rules": rules,
+                    "needs": needs,
+                    "at": self._desk.now(tx),
+                }
+            ),
+        )
+
+
+def given(tx: Transaction) -> tuple[approvals.Given, ...]:
+    """Return every approval in the ledger."""
+    return tuple(
+        approvals.Given(
+            Digest(row["statement"]),
+            row["person"],
+            row["organisation"],
+            approvals.statement(row["type"], bytes(row["body"])),
+        )
+        for row in tx.execute("SELECT * FROM approval")
+    )
+
+
+def status_of(row: sqlite3.Row) -> CandidateStatus:
+    """Return where a crossing stands."""
+    return CandidateStatus(
+        crossing=CrossingId(row["id"]),
+        state=row["state"],
+        code=Code(row["code"]) if row["code"] else None,
+        needs=needs_of(row),
+    )
+
+
+def _cost(order: Order, kind: Kind) -> int:
+    """Return what one release of `kind` costs, the same for every one: the charge says nothing of its content."""
+    return 8 * payloads.model_size(order) if kind is Kind.MODEL_UPDATE else payloads.EVALUATION_RESERVE_BITS
+
+
+def _conflict() -> None:
+    raise Refusal(Code.CONFLICTING_PAYLOAD, "Another payload already crossed under this id.", remedy="It stands.")

@@ -1,0 +1,273 @@
+"""Set-up: make the sites of a federation, each with its own home, keys, tokens, policy and genesis.
+
+Everything secret is made here, goes into files that only their owner reads, and never leaves the site it is made for:
+the sites know each other by public keys and certificates alone. Nothing that exists is overwritten.
+
+On disk: `<home>/<site>/{settings.toml, genesis.json, policy, tokens, keys, store, blobs, ledger.db}`,
+`<home>/people/<person>/` for the keys and tokens of persons, `<home>/roots.json` for the auditor.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import socket
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from isthmus.border.keeper.keystore import FileKeyStore
+from isthmus.border.keeper.policy import Policy
+from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.identifiers import Digest, Name, OrganisationId, PersonId, SiteId
+from isthmus.contracts.inside import InsideRole
+from isthmus.contracts.orders import Algorithm
+from isthmus.contracts.roster import Genesis, Person, PersonRole, Quotas, Roots, RootSite, Roster, Site
+from isthmus.kit.clock import SystemClock
+from isthmus.kit.tokens import make_token, read_secret, write_secret
+from isthmus.learning import algorithm
+from isthmus.proof import canonical
+from isthmus.proof.signing import SigningKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from isthmus.border.keeper.keystore import BorderKeys
+    from isthmus.kit.clock import Clock
+
+CERTIFICATE_DAYS = 365
+SEED = 32
+
+DEMO_QUOTAS = Quotas(
+    open_orders_per_peer=4,
+    orders_per_peer=64,
+    information_bits_per_order=8 * (64 << 30),
+    information_bits_per_peer=8 * (256 << 30),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """A site to be made."""
+
+    id: SiteId
+    jurisdiction: Name
+    part: Literal["zone", "coordinator"]
+
+
+@dataclass(frozen=True, slots=True)
+class PersonPlan:
+    """A person to be made: an officer gets a key, an engineer a token of the jobs API."""
+
+    id: PersonId
+    organisation: OrganisationId
+    roles: tuple[PersonRole, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FederationPlan:
+    """Who is in the federation. The first site is the coordinator's, which the zones dial."""
+
+    sites: tuple[SitePlan, ...]
+    persons: tuple[PersonPlan, ...]
+    quotas: Quotas = DEMO_QUOTAS
+
+
+def demo_plan() -> FederationPlan:
+    """Return the demo's federation: a coordinator, two zones, and in each zone officers of two organisations."""
+    officer, engineer, auditor = PersonRole.OFFICER, PersonRole.ENGINEER, PersonRole.AUDITOR
+    return FederationPlan(
+        sites=(
+            SitePlan(SiteId("hq"), Name("eu"), "coordinator"),
+            SitePlan(SiteId("cn-shanghai"), Name("cn"), "zone"),
+            SitePlan(SiteId("us-texas"), Name("us"), "zone"),
+        ),
+        persons=tuple(
+            PersonPlan(PersonId(person), OrganisationId(organisation), (role,))
+            for person, organisation, role in (
+                ("maya.engineer", "maker", engineer),
+                ("lin.officer", "maker-china", officer),
+                ("wu.officer", "shanghai-partner", officer),
+                ("carter.officer", "maker-us", officer),
+                ("diaz.officer", "texas-partner", officer),
+                ("okafor.auditor", "auditors", auditor),
+            )
+        ),
+    )
+
+
+def create(home: Path, plan: FederationPlan, clock: Clock | None = None) -> None:
+    """Make every site of `plan` under `home`.
+
+    Raises:
+        Refusal: a federation is there already.
+    """
+    if (home / "roots.json").exists():
+        raise Refusal(
+            Code.ALREADY_EXISTS,
+            f"A federation stands in {home} already.",
+            remedy="Choose another home with ISTHMUS_HOME, or remove this one yourself.",
+        )
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now = (clock or SystemClock()).now()
+    made = {site.id: _make_keys(home / site.id, site, now) for site in plan.sites}
+    roster = Roster(
+        sites=tuple(_public(site, *made[site.id]) for site in plan.sites),
+        persons=tuple(_make_person(home, person) for person in plan.persons),
+    )
+    ports = _free_ports(2 + len(plan.sites))
+    geneses = {
+        site.id: _make_site(home / site.id, site, plan, roster, made[site.id][1], ports, now) for site in plan.sites
+    }
+    _write_people(home, plan)
+    roots = Roots(
+        version=1,
+        sites=tuple(
+            RootSite(id=site.id, signing=site.signing, genesis=canonical.digest(geneses[site.id]))
+            for site in roster.sites
+        ),
+    )
+    (home / "roots.json").write_bytes(canonical.dump(roots))
+
+
+def officer_key(home: Path, person: PersonId) -> SigningKey:
+    """Read an officer's signing key."""
+    seeds = read_secret(home / "people" / person / "signing.seeds")
+    return SigningKey.from_seeds(seeds[:SEED], seeds[SEED:])
+
+
+def _make_keys(directory: Path, site: SitePlan, now: int) -> tuple[BorderKeys, bytes]:
+    """Make a border's keys and its link certificate; return the keys and the certificate's PEM."""
+    keys = FileKeyStore(directory / "keys").create()
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site.id)])
+    start = datetime.datetime.fromtimestamp(now, datetime.UTC) - datetime.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=CERTIFICATE_DAYS))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    write_secret(
+        directory / "keys" / "link.key",
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    )
+    write_secret(directory / "keys" / "link.pem", pem)
+    return keys, pem
+
+
+def _public(site: SitePlan, keys: BorderKeys, pem: bytes) -> Site:
+    der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+    return Site(
+        id=site.id,
+        jurisdiction=site.jurisdiction,
+        part=site.part,
+        signing=keys.signing.verify_key,
+        sealing=keys.sealing.public,
+        certificate=Digest.of(der),
+    )
+
+
+def _make_person(home: Path, person: PersonPlan) -> Person:
+    key = None
+    if PersonRole.OFFICER in person.roles:
+        signing = SigningKey.generate()
+        write_secret(home / "people" / person.id / "signing.seeds", b"".join(signing.to_seeds()))
+        key = signing.verify_key
+    return Person(id=person.id, organisation=person.organisation, roles=person.roles, key=key)
+
+
+def _make_site(
+    directory: Path, site: SitePlan, plan: FederationPlan, roster: Roster, pem: bytes, ports: list[int], now: int
+) -> Genesis:
+    """Write one site's policy, tokens, pinned certificates, settings and genesis."""
+    policy = directory / "policy"
+    policy.mkdir(parents=True)
+    for pack in files("isthmus.border.packs").iterdir():
+        if pack.name.endswith((".cedar", ".cedarschema")):
+            (policy / pack.name).write_bytes(pack.read_bytes())
+    for role in InsideRole:
+        make_token(directory / "tokens" / role.value)
+    hub = plan.sites[0]
+    others = [s for s in plan.sites if s.id != site.id] if site.id == hub.id else [hub]
+    pinned = b"".join((directory.parent / s.id / "keys" / "link.pem").read_bytes() for s in others)
+    write_secret(directory / "keys" / "pinned.pem", pinned)
+    (directory / "settings.toml").write_text(_settings(site, plan, ports), "utf-8")
+    genesis = Genesis(
+        version=1,
+        site=site.id,
+        roster=roster,
+        policy=Policy.load(policy).digest,
+        algorithms=(Algorithm(name=Name(algorithm.NAME), digest=algorithm.digest()),),
+        quotas=plan.quotas,
+        created_at=now,
+    )
+    (directory / "genesis.json").write_bytes(canonical.dump(genesis))
+    return genesis
+
+
+def _settings(site: SitePlan, plan: FederationPlan, ports: list[int]) -> str:
+    """Return a site's settings. Ports: the link's, the jobs API's, then an inside face for each site."""
+    link, api, *inside = ports
+    own = inside[[s.id for s in plan.sites].index(site.id)]
+    lines = [f'site = "{site.id}"', "", "[border]", f'inside = "127.0.0.1:{own}"']
+    if site.part == "coordinator":
+        officers = ", ".join(f'"{p.id}"' for p in plan.persons if PersonRole.OFFICER in p.roles)
+        lines += [
+            f'outside = "127.0.0.1:{link}"',
+            "",
+            "[coordinator]",
+            f'border_url = "http://127.0.0.1:{own}"',
+            f"listen_port = {api}",
+            f"officers = [{officers}]",
+        ]
+    else:
+        hub = plan.sites[0].id
+        lines += [
+            f'dials = {{ site = "{hub}", url = "https://127.0.0.1:{link}" }}',
+            "",
+            "[zone]",
+            f'border_url = "http://127.0.0.1:{own}"',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _write_people(home: Path, plan: FederationPlan) -> None:
+    """Give everyone but officers a token of the jobs API; the coordinator keeps its hash."""
+    hub = home / plan.sites[0].id
+    entries = []
+    for person in plan.persons:
+        if PersonRole.OFFICER in person.roles:
+            continue
+        token = make_token(home / "people" / person.id / "token")
+        role = "engineer" if PersonRole.ENGINEER in person.roles else "viewer"
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        entries.append(f'["{person.id}"]\nsha256 = "{digest}"\nrole = "{role}"\n')
+    write_secret(hub / "tokens" / "people.toml", "\n".join(entries).encode())
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+

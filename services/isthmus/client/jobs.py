@@ -1,0 +1,110 @@
+"""The jobs API of a coordinator, as an engineer's program calls it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from isthmus.client.problems import error_of, reaching, read
+from isthmus.contracts.errors import Code, Fault
+from isthmus.contracts.identifiers import Digest
+from isthmus.contracts.jobs import (
+    JobEvent,
+    JobEvents,
+    JobList,
+    JobRequest,
+    JobResults,
+    JobState,
+    JobView,
+    ModelList,
+    ModelRecord,
+)
+from isthmus.contracts.wire import Wire
+from isthmus.proof import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import httpx2
+
+    from isthmus.contracts.identifiers import JobId
+
+Model = TypeVar("Model", bound=Wire)
+
+WAIT_S = 25.0
+_SERVICE = "The coordinator"
+
+
+class JobsClient:
+    """Calls a coordinator with the token of one person.
+
+    Raises (every method):
+        Refusal: the coordinator said no, with its code.
+        Fault: it does not answer, or could not do it.
+    """
+
+    def __init__(self, http: httpx2.AsyncClient, token: str) -> None:
+        self._http = http
+        self._headers = {"authorization": f"Bearer {token}"}
+
+    async def submit(self, request: JobRequest, key: str | None = None) -> JobView:
+        """Submit a job. With a `key`, sending the same again returns the same job."""
+        headers = {**self._headers, "content-type": "application/json"}
+        if key is not None:
+            headers["idempotency-key"] = key
+        with reaching(_SERVICE):
+            response = await self._http.post("/v1/jobs", content=canonical.dump(request), headers=headers)
+        return read(JobView, response)
+
+    async def jobs(self) -> tuple[JobView, ...]:
+        """Return all jobs, newest first."""
+        return (await self._get(JobList, "/v1/jobs")).items
+
+    async def job(self, job: JobId) -> JobView:
+        """Return a job."""
+        return await self._get(JobView, f"/v1/jobs/{job}")
+
+    async def events(self, job: JobId, after: int = 0, wait_s: float = 0.0) -> tuple[JobEvent, ...]:
+        """Return a job's events after ordinal `after`; wait up to `wait_s` (at most 25) for one."""
+        query = {"after": str(after), "wait": str(wait_s)}
+        return (await self._get(JobEvents, f"/v1/jobs/{job}/events", query, limit_s=wait_s + 30)).items
+
+    async def watch(self, job: JobId, after: int = 0) -> AsyncIterator[JobEvent]:
+        """Yield a job's events as they happen, until it is done or failed."""
+        while True:
+            items = await self.events(job, after, WAIT_S)
+            for event in items:
+                after = event.ordinal
+                yield event
+                if event.event in {"done", "failed"}:
+                    return
+            if not items and (await self.job(job)).state is not JobState.RUNNING:
+                return  # watched from after its end
+
+    async def results(self, job: JobId) -> JobResults:
+        """Return what a job has brought."""
+        return await self._get(JobResults, f"/v1/jobs/{job}/results")
+
+    async def models(self) -> tuple[ModelRecord, ...]:
+        """Return all models, newest first."""
+        return (await self._get(ModelList, "/v1/models")).items
+
+    async def model(self, digest: Digest) -> ModelRecord:
+        """Return a model's record."""
+        return await self._get(ModelRecord, f"/v1/models/{digest}")
+
+    async def model_content(self, digest: Digest) -> bytes:
+        """Return a model's bytes (safetensors), checked against its digest."""
+        with reaching(_SERVICE):
+            response = await self._http.get(f"/v1/models/{digest}/content", headers=self._headers, timeout=120)
+        if response.is_error:
+            raise error_of(response.status_code, response.content)
+        if Digest.of(response.content) != digest:
+            raise Fault(Code.PAYLOAD_ALTERED, "The model that came is not the model that was asked for.")
+        return response.content
+
+    async def _get(
+        self, model: type[Model], path: str, query: dict[str, str] | None = None, *, limit_s: float = 30
+    ) -> Model:
+        with reaching(_SERVICE):
+            response = await self._http.get(path, params=query, headers=self._headers, timeout=limit_s)
+        return read(model, response)

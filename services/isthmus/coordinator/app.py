@@ -1,0 +1,122 @@
+"""The coordinator, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx2
+import uvicorn
+
+from isthmus.client.border import BorderClient
+from isthmus.coordinator.api import JobsApi, make_api
+from isthmus.coordinator.people import read_people
+from isthmus.coordinator.plans import default_recipes
+from isthmus.coordinator.registry import Registry
+from isthmus.coordinator.runner import Runner
+from isthmus.coordinator.store import Store
+from isthmus.kit import journal
+from isthmus.kit.bell import Bell
+from isthmus.kit.clock import SystemClock
+from isthmus.kit.tokens import read_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastapi import FastAPI
+
+    from isthmus.contracts.identifiers import Name
+    from isthmus.coordinator.plans import Recipe
+    from isthmus.coordinator.settings import CoordinatorSettings
+    from isthmus.kit.clock import Clock
+
+BORDER_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """A coordinator's parts: its API, its runner, and what both share."""
+
+    app: FastAPI
+    runner: Runner
+    store: Store
+    registry: Registry
+    bell: Bell
+
+
+def assemble(
+    settings: CoordinatorSettings, border: BorderClient, clock: Clock, recipes: dict[Name, Recipe] | None = None
+) -> Coordinator:
+    """Put a coordinator together behind its own border.
+
+    Args:
+        settings: where things are.
+        border: the own border's inside face, as submitter.
+        clock: tells the time.
+        recipes: algorithms that jobs may name; those of this release where None.
+    """
+    known = recipes if recipes is not None else default_recipes()
+    bell = Bell()
+    store = Store(settings.database, bell=bell, clock=clock)
+    registry = Registry(settings.registry)
+    people = read_people(settings.people, frozenset(settings.officers))
+    jobs = JobsApi(
+        site=settings.site, store=store, registry=registry, recipes=known, people=people, bell=bell, clock=clock
+    )
+    runner = Runner(
+        site=settings.site, border=border, store=store, registry=registry, recipes=known, bell=bell, clock=clock
+    )
+    return Coordinator(make_api(jobs, bell=bell), runner, store, registry, bell)
+
+
+def build(settings: CoordinatorSettings, border: BorderClient, clock: Clock) -> tuple[FastAPI, Runner]:
+    """Return a coordinator's app and runner (see `assemble`)."""
+    coordinator = assemble(settings, border, clock)
+    return coordinator.app, coordinator.runner
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to whoever started it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def run(settings: CoordinatorSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, or until the runner or the server fails."""
+    journal.configure("coordinator")
+    limits = httpx2.Limits(max_connections=64, max_keepalive_connections=32)
+    async with httpx2.AsyncClient(
+        base_url=settings.border_url, timeout=BORDER_TIMEOUT_S, limits=limits, trust_env=False
+    ) as http:
+        coordinator = assemble(settings, BorderClient(http, read_token(settings.border_token)), SystemClock())
+        server = _Server(
+            uvicorn.Config(
+                coordinator.app,
+                host=settings.listen_host,
+                port=settings.listen_port,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        serving = asyncio.create_task(server.serve())
+        running = asyncio.create_task(coordinator.runner.run())
+        stopping = asyncio.create_task(_until(stop))
+        done, _ = await asyncio.wait({serving, running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        coordinator.bell.close()
+        server.should_exit = True
+        for task in (running, stopping):
+            task.cancel()
+        await asyncio.gather(serving, running, stopping, return_exceptions=True)
+        coordinator.store.close()
+        for task in done - {stopping}:
+            task.result()
+
+
+async def _until(stop: asyncio.Event) -> None:
+    await stop.wait()

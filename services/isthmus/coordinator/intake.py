@@ -1,0 +1,81 @@
+"""What a delivery means for its job. Pure: a delivery becomes one fact or none.
+
+The border has verified who sent it; here it is held to the order it belongs to. What fits no order, zone or slot means
+nothing. Rows are never taken in: a coordinator has nowhere to hold raw data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from isthmus.contracts.crossings import Kind
+from isthmus.contracts.errors import Code
+from isthmus.coordinator.progress import EvaluationDeclined, EvaluationIn, Fact, Held, Stopped, UpdateIn
+from isthmus.proof import ids
+
+if TYPE_CHECKING:
+    from isthmus.contracts.identifiers import SiteId
+    from isthmus.contracts.inside import Delivery
+    from isthmus.coordinator.progress import JobProgress
+
+ENDS_A_JOB = frozenset({Code.COMPUTE_FAILED, Code.LINK_HALTED})
+"""Codes that end a job whatever the notice is about."""
+
+
+def judge(
+    progress: JobProgress, *, own: SiteId, zone: SiteId, delivery: Delivery, unread: Code | None = None
+) -> Fact | None:
+    """Return what `delivery` means for a job.
+
+    Args:
+        progress: the job whose order the delivery names.
+        own: the coordinator's site.
+        zone: the zone that the order is for.
+        delivery: what the border handed over.
+        unread: why the evaluation that it brought cannot be read, None where it can.
+    """
+    if delivery.event == "refused":
+        sent = ids.crossing_id(delivery.order, delivery.kind, zone, delivery.slot)
+        return Stopped(zone, delivery.code or Code.MALFORMED) if sent == delivery.crossing else None
+    if delivery.sender != zone:
+        return None
+    if delivery.kind is Kind.NOTICE:
+        return _noticed(progress, own, zone, delivery)
+    if delivery.crossing != ids.crossing_id(delivery.order, delivery.kind, own, delivery.slot):
+        return None
+    return _released(zone, delivery, unread)
+
+
+def _released(zone: SiteId, delivery: Delivery, unread: Code | None) -> Fact | None:
+    match delivery.kind:
+        case Kind.MODEL_UPDATE if delivery.contributors is None:
+            return Stopped(zone, Code.TOO_FEW_CONTRIBUTORS)
+        case Kind.MODEL_UPDATE:
+            return UpdateIn(zone, delivery.slot)
+        case Kind.AGGREGATE if unread:
+            return EvaluationDeclined(zone, delivery.slot, unread)
+        case Kind.AGGREGATE:
+            return EvaluationIn(zone, delivery.slot)
+        case Kind.EXTRACT:
+            return Stopped(zone, Code.UNKNOWN_KIND)
+        case _:
+            return None
+
+
+def _noticed(progress: JobProgress, own: SiteId, zone: SiteId, delivery: Delivery) -> Fact:
+    code = delivery.code or Code.MALFORMED
+    kind, slot = _locate(progress, own, delivery) or (None, max(progress.slot, 0))
+    if code is Code.APPROVAL_MISSING:
+        return Held(zone, kind or Kind.MODEL_UPDATE, slot)
+    if kind is Kind.AGGREGATE and code not in ENDS_A_JOB:
+        return EvaluationDeclined(zone, slot, code)
+    return Stopped(zone, code)
+
+
+def _locate(progress: JobProgress, own: SiteId, delivery: Delivery) -> tuple[Kind, int] | None:
+    """Find which release of the order a notice is about, newest first."""
+    for slot in range(progress.slot + 1, -1, -1):
+        for kind in (Kind.MODEL_UPDATE, Kind.AGGREGATE):
+            if ids.crossing_id(delivery.order, kind, own, slot) == delivery.about:
+                return kind, slot
+    return None

@@ -1,0 +1,147 @@
+"""The zone, put together: a worker that serves orders, and ingest, which is another process with another token."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from isthmus.client.border import BorderClient
+from isthmus.kit.clock import SystemClock
+from isthmus.kit.tokens import read_token
+from isthmus.zone.catalogue import Catalogue, Database
+from isthmus.zone.compute import InProcessCompute
+from isthmus.zone.ingest import ingest
+from isthmus.zone.progress import Progress
+from isthmus.zone.store import DirectoryStore
+from isthmus.zone.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from isthmus.contracts.orders import DatasetRef
+    from isthmus.kit.clock import Clock
+    from isthmus.zone.compute import Compute
+    from isthmus.zone.ingest import IngestReport
+    from isthmus.zone.settings import ZoneSettings
+    from isthmus.zone.store import ObjectStore
+
+BORDER_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A zone's parts. Neither a key nor a token is among them."""
+
+    settings: ZoneSettings
+    store: ObjectStore
+    database: Database
+    catalogue: Catalogue
+    clock: Clock
+
+    @property
+    def results(self) -> Path:
+        """Where jobs' results and adapted models stand (see `zone.results`)."""
+        return self.settings.results
+
+    def worker(self, border: BorderClient, compute: Compute | None = None) -> Worker:
+        """Return a worker.
+
+        Args:
+            border: the zone's border, with the token of compute.
+            compute: who trains; in this process where None.
+        """
+        return Worker(
+            site=self.settings.site,
+            border=border,
+            compute=compute or InProcessCompute(self.store),
+            catalogue=self.catalogue,
+            progress=Progress(self.database),
+            results=self.settings.results,
+            clock=self.clock,
+        )
+
+    async def ingest(
+        self,
+        tables: Iterable[pa.Table],
+        *,
+        dataset: DatasetRef,
+        border: BorderClient,
+        freeze: bool = True,
+        on_file: Callable[[int], None] | None = None,
+    ) -> IngestReport:
+        """Ingest raw tables (see `zone.ingest`); `border` with the token of ingest."""
+        return await ingest(
+            tables,
+            dataset=dataset,
+            store=self.store,
+            catalogue=self.catalogue,
+            border=border,
+            clock=self.clock,
+            freeze=freeze,
+            on_file=on_file,
+        )
+
+    def close(self) -> None:
+        """Close the catalogue."""
+        self.database.close()
+
+
+def build(settings: ZoneSettings, clock: Clock | None = None, store: ObjectStore | None = None) -> Zone:
+    """Put a zone together.
+
+    Args:
+        settings: where things are.
+        clock: tells the time; the host's where None.
+        store: where sealed objects are; the settings' folder where None.
+
+    Raises:
+        Fault: store or catalogue cannot be opened.
+    """
+    database = Database(settings.catalogue)
+    return Zone(
+        settings=settings,
+        store=store or DirectoryStore(settings.store),
+        database=database,
+        catalogue=Catalogue(database),
+        clock=clock or SystemClock(),
+    )
+
+
+async def run(settings: ZoneSettings, stop: asyncio.Event, compute: Compute | None = None) -> None:
+    """Serve the zone's orders until `stop` is set."""
+    token = read_token(settings.compute_token)
+    zone = await asyncio.to_thread(build, settings)
+    try:
+        async with _http(settings) as http:
+            await zone.worker(BorderClient(http, token), compute).run(stop)
+    finally:
+        zone.close()
+
+
+async def run_ingest(
+    settings: ZoneSettings,
+    tables: Iterable[pa.Table],
+    *,
+    dataset: DatasetRef,
+    freeze: bool = True,
+    on_file: Callable[[int], None] | None = None,
+) -> IngestReport:
+    """Ingest raw tables, such as `zone.sources.tables_of` a file or a simulated fleet's, and return what came in."""
+    token = read_token(settings.ingest_token)
+    zone = await asyncio.to_thread(build, settings)
+    try:
+        async with _http(settings) as http:
+            border = BorderClient(http, token)
+            return await zone.ingest(tables, dataset=dataset, border=border, freeze=freeze, on_file=on_file)
+    finally:
+        zone.close()
+
+
+def _http(settings: ZoneSettings) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=settings.border_url, timeout=BORDER_TIMEOUT_S, trust_env=False)

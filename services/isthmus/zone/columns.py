@@ -1,0 +1,119 @@
+"""Columns of an input table, read strictly: each comes out in the type its specification names, or is refused.
+
+A refusal names the row (counted from 0) and the column, never a value: values may be personal.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.raw_table import Dtype
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from isthmus.contracts.raw_table import Column
+
+TEXT = pa.dictionary(pa.int32(), pa.string())
+"""Texts of drives repeat from row to row: each is held once, and rows point to it."""
+
+ARROW_TYPES: dict[Dtype, pa.DataType] = {
+    Dtype.STRING: TEXT,
+    Dtype.INT32: pa.int32(),
+    Dtype.FLOAT32: pa.float32(),
+    Dtype.FLOAT64: pa.float64(),
+}
+MAX_TEXT = 128
+MAX_INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What refusals speak of."""
+
+    name: str
+
+    def refuse(self, bad: NDArray[np.bool_], column: str, why: str) -> None:
+        """Refuse for the first row that is `bad`, if any is."""
+        if bad.any():
+            raise self.refusal(int(np.argmax(bad)), column, why)
+
+    def refusal(self, row: int, column: str, why: str) -> Refusal:
+        """Return the refusal of one row for its value in one column."""
+        what = f"Row {row} of {self.name}, column {column}: {why}"
+        remedy = "Correct the input and ingest it again: nothing of it has been stored."
+        return Refusal(Code.INPUT_INVALID, what, why="Rows are counted from 0.", remedy=remedy)
+
+
+def text_codes(column: pa.ChunkedArray | pa.Array) -> tuple[NDArray[np.int32], list[str]]:
+    """Return the rows' numbers in a `TEXT` column (-1 for null) and the texts by number."""
+    encoded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+    return indices, encoded.dictionary.to_pylist()
+
+
+def array(table: pa.Table, column: Column, source: Source) -> pa.Array:
+    """Return a column as its specification says, nulls where an optional one is not there.
+
+    Raises:
+        Refusal: `INPUT_INVALID`: another type, a null where none may be, NaN, a value out of range.
+    """
+    if column.name not in table.schema.names:
+        return pa.nulls(table.num_rows, ARROW_TYPES[column.dtype])
+    values = table.column(column.name)
+    if pa.types.is_null(values.type):
+        values = values.cast(pa.string() if column.dtype is Dtype.STRING else pa.float64())
+    nulls = values.is_null().to_numpy()
+    if column.required:
+        source.refuse(nulls, column.name, "it is empty.")
+    if column.dtype is Dtype.STRING:
+        return _texts(values, column, source)
+    return _numbers(values, nulls, column, source)
+
+
+def _texts(values: pa.ChunkedArray, column: Column, source: Source) -> pa.Array:
+    type_ = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    if not (pa.types.is_string(type_) or pa.types.is_large_string(type_)):
+        raise source.refusal(0, column.name, f"it is {type_}, not text.")
+    encoded = pc.dictionary_encode(values.cast(pa.string())).unify_dictionaries().combine_chunks()
+    try:
+        encoded.dictionary.validate(full=True)
+    except pa.ArrowInvalid:
+        raise Refusal(Code.INPUT_INVALID, f"Column {column.name} of {source.name} is not UTF-8.") from None
+    codes, texts = text_codes(encoded)
+    bad = np.array([not _is_fit(text) for text in texts] + [False])
+    source.refuse(
+        bad[codes], column.name, f"it is empty, over {MAX_TEXT} characters long, not printable, or not Unicode NFC."
+    )
+    if column.values is not None:
+        bad = np.array([text not in column.values for text in texts] + [False])
+        source.refuse(bad[codes], column.name, f"it is none of {', '.join(column.values)}.")
+    return encoded.cast(TEXT)
+
+
+def _is_fit(text: str) -> bool:
+    return 0 < len(text) <= MAX_TEXT and text.isprintable() and unicodedata.is_normalized("NFC", text)
+
+
+def _numbers(values: pa.ChunkedArray, nulls: NDArray[np.bool_], column: Column, source: Source) -> pa.Array:
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        raise source.refusal(0, column.name, f"it is {values.type}, not a number.")
+    filled = pc.fill_null(values, 0) if nulls.any() else values
+    numbers = cast("NDArray[np.float64]", filled.to_numpy().astype(np.float64, copy=False))
+    source.refuse(np.isnan(numbers), column.name, "it is not a number (NaN).")
+    low = -np.inf if column.low is None else column.low
+    high = np.inf if column.high is None else column.high
+    if column.dtype is Dtype.INT32:
+        high = min(high, MAX_INT32)
+        source.refuse(np.floor(numbers) != numbers, column.name, "it is not a whole number.")
+    # Where a null was filled with 0, that is no value to be judged.
+    out = ((numbers < low) | (numbers > high)) & ~nulls
+    source.refuse(out, column.name, f"it is not within {low:g} and {high:g}{f' {column.unit}' if column.unit else ''}.")
+    return pa.array(numbers, mask=nulls).cast(ARROW_TYPES[column.dtype])

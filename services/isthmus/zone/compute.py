@@ -1,0 +1,235 @@
+"""Compute, as a port: what a zone's worker asks of whoever holds plaintext for the length of one order.
+
+`InProcessCompute` does it in the worker's own process. It imports jax when it first trains, so a zone that only
+ingests, or a test with another compute, never loads it.
+
+Rules:
+1. A run opens exactly the files that the border granted for its order, each checked against its registered digest.
+2. What it trains is the registered algorithm whose source has the digest that the order names, or nothing.
+3. Held-out vehicles are chosen by the order's salt and never trained on; every figure is of them alone.
+4. A run depends on the order, the files and the model it is sent: the same again gives the same bytes.
+5. When a run is closed its windows are dropped. Nothing of it is written anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Protocol
+
+from isthmus.contracts.crossings import Contributors
+from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.orders import Algorithm, Evaluation, Figures, Predictor
+from isthmus.contracts.raw_table import Group
+from isthmus.learning import algorithm, metrics, weights, windows
+from isthmus.proof.ids import file_aad, file_key_context, order_id
+from isthmus.zone.vault import open_group
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from isthmus.contracts.identifiers import SiteId
+    from isthmus.contracts.inside import FileGrant, KeyGrant
+    from isthmus.contracts.orders import Order, TrainingPlan
+    from isthmus.learning.train import Schedule, Trainer
+    from isthmus.learning.weights import Weights
+    from isthmus.learning.windows import Windows
+    from isthmus.proof.sealing import SealingKey
+    from isthmus.zone.store import ObjectStore
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Run(Protocol):
+    """One order at work. Models are safetensors of the order's schema. Every call blocks.
+
+    Figures are exact; they are None where no vehicle is held out.
+
+    Raises (every method):
+        Refusal: the order or the model cannot be worked on.
+    """
+
+    @property
+    def contributors(self) -> Contributors:
+        """Vehicles and windows that are trained on, exact."""
+        ...
+
+    @property
+    def evaluators(self) -> Contributors:
+        """Vehicles and windows that are held out, exact."""
+        ...
+
+    def train(self, slot: int, base: Buffer) -> bytes:
+        """Train one round from `base`; return the difference to it."""
+        ...
+
+    def evaluate(self, slot: int, model: Buffer) -> Evaluation | None:
+        """Return the errors of `model` (as federated) and of the two physical baselines."""
+        ...
+
+    def reference(self, initial: Buffer) -> Figures | None:
+        """Return the errors of a model trained from `initial` on this zone's data alone."""
+        ...
+
+    def adapt(self, final: Buffer) -> tuple[bytes, Figures | None]:
+        """Train on from `final` for this zone; return the adapted model, which stays in the zone, and its errors."""
+        ...
+
+    def close(self) -> None:
+        """Drop all plaintext. The run is not used again."""
+        ...
+
+
+class Compute(Protocol):
+    """Opens orders."""
+
+    def open(self, order: Order, grant: KeyGrant, run_key: SealingKey) -> Run:
+        """Load what was granted for `order`; the grant's keys are sealed to `run_key`. Blocks.
+
+        Raises:
+            Refusal: `ALGORITHM_UNKNOWN`, `FILE_ALTERED`, `GROUP_NOT_IN_ORDER`, or the data do not allow the plan.
+            Fault: the store fails.
+        """
+        ...
+
+
+class InProcessCompute:
+    """Trains in this process, on the motion group, with the forecaster of `isthmus.learning`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def open(self, order: Order, grant: KeyGrant, run_key: SealingKey) -> InProcessRun:
+        """Load, decrypt, cut into windows and split by vehicle."""
+        plan = _plan_of(order)
+        files = _granted_motion(order, grant)
+        parts = [windows.extract(self._load(file, run_key)) for file in files]
+        training, held_out = windows.split_by_vehicle(
+            windows.concatenate(parts), plan.held_out_vehicles, plan.split_salt
+        )
+        return InProcessRun(order.zone, plan, training, held_out)
+
+    def _load(self, file: FileGrant, run_key: SealingKey) -> pa.Table:
+        context = file_key_context(file.dataset, file.file, file.group, file.digest)
+        key = run_key.open(base64.b64decode(file.wrapped_key), context=context)
+        aad = file_aad(file.dataset, file.file, file.group)
+        data = self._store.get(file.object_name)
+        return open_group(data, key, aad, file=file.file, digest=file.digest, size=file.size)
+
+
+class InProcessRun:
+    """One order's windows in this process."""
+
+    def __init__(self, zone: SiteId, plan: TrainingPlan, training: Windows, held_out: Windows) -> None:
+        self._zone = zone
+        self._plan = plan
+        self._training: Windows | None = training
+        self._held_out: Windows | None = held_out
+        self._trainer: Trainer | None = None
+        self.contributors = _contributors(training)
+        self.evaluators = _contributors(held_out)
+
+    def train(self, slot: int, base: Buffer) -> bytes:
+        """Train one round; the optimiser and the shuffling begin afresh from the plan's seed, the slot and the zone."""
+        start = _decoded(base)
+        trained = self._trained(start, f"round {slot}", self._plan.epochs, "constant")
+        return weights.encode(weights.subtract(trained, start))
+
+    def evaluate(self, slot: int, model: Buffer) -> Evaluation | None:
+        """Return the errors on held-out vehicles."""
+        held_out = _still_open(self._held_out)
+        federated = self._figures(Predictor.FEDERATED, _decoded(model))
+        if federated is None:
+            return None
+        velocity = _figures(Predictor.CONSTANT_VELOCITY, metrics.constant_velocity(held_out))
+        turning = _figures(Predictor.CONSTANT_TURN_RATE, metrics.constant_turn_rate(held_out))
+        return Evaluation(version=1, slot=slot, figures=(velocity, turning, federated))
+
+    def reference(self, initial: Buffer) -> Figures | None:
+        """Train alone, with a falling rate, for as long as the plan says."""
+        alone = self._trained(_decoded(initial), "reference", self._plan.reference_epochs, "cosine")
+        return self._figures(Predictor.LOCAL_ONLY, alone)
+
+    def adapt(self, final: Buffer) -> tuple[bytes, Figures | None]:
+        """Train on, with a falling rate, for as long as the plan says."""
+        adapted = self._trained(_decoded(final), "adaptation", self._plan.adaptation_epochs, "cosine")
+        return weights.encode(adapted), self._figures(Predictor.ADAPTED, adapted)
+
+    def close(self) -> None:
+        """Drop the windows."""
+        self._training = self._held_out = self._trainer = None
+
+    def _trained(self, start: Weights, purpose: str, epochs: int, schedule: Schedule) -> dict[str, NDArray[np.float32]]:
+        from isthmus.learning.train import Trainer  # noqa: PLC0415 -- jax takes 2 s: only who trains loads it
+
+        if self._trainer is None:
+            self._trainer = Trainer(_still_open(self._training))
+        return self._trainer.train(
+            start,
+            epochs=epochs,
+            seed=seed_of(self._plan.seed, self._zone, purpose),
+            learning_rate=self._plan.learning_rate_micro / 1e6,
+            batch_size=self._plan.batch_size,
+            schedule=schedule,
+        )
+
+    def _figures(self, predictor: Predictor, model: Weights) -> Figures | None:
+        from isthmus.learning.models import predict  # noqa: PLC0415 -- as above
+
+        held_out = _still_open(self._held_out)
+        if len(held_out) == 0:
+            return None
+        return _figures(predictor, metrics.evaluate(predict(model, held_out.inputs), held_out))
+
+
+def seed_of(seed: int, zone: SiteId, purpose: str) -> int:
+    """Return the seed of one training call: fixed by the order, different for every zone and purpose."""
+    digest = hashlib.sha256(f"{seed}\0{zone}\0{purpose}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def _plan_of(order: Order) -> TrainingPlan:
+    if order.training is None:
+        raise Refusal(Code.POLICY_DENIED, "The order asks for something else than training.")
+    if order.algorithm != Algorithm(name=algorithm.NAME, digest=algorithm.digest()):
+        why = "Its name or the digest of its source is not that of the algorithm installed here."
+        raise Refusal(Code.ALGORITHM_UNKNOWN, "The order names another algorithm.", why=why)
+    if order.tensors != weights.MODEL_SCHEMA:
+        raise Refusal(Code.SCHEMA_MISMATCH, "The order's model is not the algorithm's.")
+    return order.training
+
+
+def _granted_motion(order: Order, grant: KeyGrant) -> list[FileGrant]:
+    if grant.order != order_id(order) or any(file.dataset != order.dataset.dataset for file in grant.files):
+        raise Refusal(Code.ORDER_UNKNOWN, "The keys were granted for another order or dataset.")
+    if Group.MOTION not in order.groups:
+        raise Refusal(Code.GROUP_NOT_IN_ORDER, "The order does not name the motion group, on which this trains.")
+    files = [file for file in grant.files if file.group is Group.MOTION]
+    if not files:
+        raise Refusal(Code.DATASET_UNKNOWN, "The order's snapshot has no files.")
+    return files
+
+
+def _decoded(model: Buffer) -> Weights:
+    return weights.decode(memoryview(model), weights.MODEL_SCHEMA)
+
+
+def _contributors(of: Windows) -> Contributors:
+    return Contributors(vehicles=len(of.vehicle_names), windows=len(of))
+
+
+def _figures(predictor: Predictor, errors: metrics.Errors) -> Figures:
+    return Figures(
+        predictor=predictor,
+        ade_um=round(errors.ade_m * 1e6),
+        fde_um=round(errors.fde_m * 1e6),
+        miss_ppm=round(errors.miss_rate * 1e6),
+    )
+
+
+def _still_open(data: Windows | None) -> Windows:
+    if data is None:
+        raise Refusal(Code.ORDER_CLOSED, "The run is closed.")
+    return data

@@ -1,0 +1,122 @@
+"""What a raw table must be before anything of it is stored.
+
+Rules:
+1. Its columns are those of `contracts.raw_table`; an optional one may be missing, no other may be there.
+2. Types can be cast without loss; there is no null in a required column and no NaN in any; values are in range.
+3. (`scene_id`, `t`, `track_id`) stands once. A scene has one vehicle, one ego at every instant, and its instants are
+   0.2 s apart, give or take 10 ms, or a multiple of it where samples were lost.
+4. A refusal names the row (counted from 0) and the column, never a value: values may be personal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.raw_table import EGO_TRACK, RAW_COLUMNS, SAMPLE_RATE_HZ
+from isthmus.zone.columns import Source, array, text_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+STEP_S = 1.0 / SAMPLE_RATE_HZ
+STEP_TOLERANCE_S = 0.01
+
+
+def validated(table: pa.Table, *, name: str = "the table") -> pa.Table:
+    """Check a raw table and return it in canonical form.
+
+    Args:
+        table: any number of drives, in any order of rows.
+        name: what to call it in a refusal.
+
+    Returns:
+        The columns of `RAW_COLUMNS` in their order and types (texts as `TEXT`), rows by `scene_id`, `t`, `track_id`.
+
+    Raises:
+        Refusal: `INPUT_INVALID`, with the first row and the column that break a rule.
+    """
+    source = Source(name)
+    if table.num_rows == 0:
+        raise Refusal(Code.INPUT_INVALID, f"{source.name} has no rows.")
+    _check_names(table, source)
+    arrays = {column.name: array(table, column, source) for column in RAW_COLUMNS}
+    order = _check_drives(arrays, source)
+    canonical = pa.table(list(arrays.values()), names=list(arrays))
+    return canonical if np.array_equal(order, np.arange(len(order))) else canonical.take(pa.array(order))
+
+
+def all_validated(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Check tables one after the other (see `validated`); a drive stands in one of them.
+
+    Raises:
+        Refusal: `INPUT_INVALID`. Tables are counted from 0.
+    """
+    seen: set[str] = set()
+    for number, table in enumerate(tables):
+        source = Source(f"table {number}")
+        checked = validated(table, name=source.name)
+        scenes = set(text_codes(checked.column("scene_id"))[1])
+        if again := scenes & seen:
+            repeated = pc.is_in(table.column("scene_id").cast(pa.string()), pa.array(sorted(again)))
+            source.refuse(repeated.to_numpy(), "scene_id", "an earlier table holds this scene.")
+        seen |= scenes
+        yield checked
+
+
+def _check_names(table: pa.Table, source: Source) -> None:
+    names = table.schema.names
+    for column in RAW_COLUMNS:
+        if names.count(column.name) > 1 or (column.required and column.name not in names):
+            times = "more than once" if column.name in names else "not there"
+            raise Refusal(Code.INPUT_INVALID, f"Column {column.name} of {source.name} is {times}.")
+    known = {column.name for column in RAW_COLUMNS}
+    if unknown := [number for number, name in enumerate(names) if name not in known]:
+        what = f"Column number {unknown[0]} of {source.name} (counted from 0) is none of the raw table's."
+        remedy = f"The columns are {', '.join(column.name for column in RAW_COLUMNS)}."
+        raise Refusal(Code.INPUT_INVALID, what, remedy=remedy)
+
+
+def _check_drives(arrays: dict[str, pa.Array], source: Source) -> NDArray[np.int64]:
+    """Hold the rows to rule 3; return the order that sorts them."""
+    scene = _ranks(arrays["scene_id"])
+    vehicle, _ = text_codes(arrays["vehicle"])
+    t, track = arrays["t"].to_numpy(), arrays["track_id"].to_numpy()
+    order = np.lexsort((track, t, scene))
+    scene, t, track, vehicle = scene[order], t[order], track[order], vehicle[order]
+    same_scene = np.diff(scene, prepend=-1) == 0
+    same_instant = same_scene & (np.diff(t, prepend=0.0) == 0.0)
+    repeated = same_instant & (np.diff(track, prepend=-1) == 0)
+    _refuse_sorted(source, order, repeated, "track_id", "its scene has this track at this instant twice.")
+    first = np.maximum.accumulate(np.where(same_scene, 0, np.arange(len(scene))))
+    foreign = vehicle != vehicle[first]
+    _refuse_sorted(source, order, foreign, "vehicle", "its scene has more than one recording vehicle.")
+    alone = ~same_instant & (track != EGO_TRACK)
+    _refuse_sorted(source, order, alone, "track_id", f"its instant has no ego (track {EGO_TRACK}).")
+    ego = np.flatnonzero(~same_instant)
+    step = np.diff(t[ego], prepend=0.0)
+    steps = np.maximum(np.round(step / STEP_S), 1)
+    uneven = np.zeros(len(scene), np.bool_)
+    uneven[ego] = same_scene[ego] & (np.abs(step - steps * STEP_S) > STEP_TOLERANCE_S)
+    _refuse_sorted(source, order, uneven, "t", f"its scene is not sampled at {SAMPLE_RATE_HZ} Hz.")
+    return order
+
+
+def _refuse_sorted(source: Source, order: NDArray[np.int64], bad: NDArray[np.bool_], column: str, why: str) -> None:
+    """Refuse for the bad row that stands first in the input."""
+    if bad.any():
+        raise source.refusal(int(order[bad].min()), column, why)
+
+
+def _ranks(column: pa.Array) -> NDArray[np.int64]:
+    """Give each row the place of its text in alphabetical order."""
+    codes, texts = text_codes(column)
+    rank = np.empty(len(texts), np.int64)
+    rank[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
+    return rank[codes]

@@ -1,0 +1,90 @@
+"""The vault's file: one column group of some drives, as one encrypted Parquet file.
+
+Rules:
+1. Every file has a key of its own: 256 bits from the operating system's generator, for footer and all columns.
+2. The footer is encrypted too: no column name, statistic, schema or writer's note can be read without the key.
+3. A file opens only where it belongs: `aad_prefix` names dataset, file and group and is not stored in the file
+   (Parquet modular encryption, section 4.4.2).
+4. Size and SHA-256 are checked before a byte is parsed. Whatever is wrong with a file, the refusal is `FILE_ALTERED`
+   and names the file alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
+
+from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.identifiers import Digest
+
+if TYPE_CHECKING:
+    from isthmus.contracts.identifiers import FileId
+
+KEY_SIZE = 32
+
+
+def new_file_key() -> bytes:
+    """Return 32 bytes from the operating system's generator, to seal one file."""
+    return secrets.token_bytes(KEY_SIZE)
+
+
+def seal_group(table: pa.Table, key: bytes, aad: bytes) -> bytes:
+    """Return `table` as an encrypted Parquet file.
+
+    Args:
+        table: the columns of one group; notes in its schema (pandas leaves some) are dropped.
+        key: 32 bytes, never used for another file.
+        aad: what the file is bound to (`proof.ids.file_aad`).
+
+    Raises:
+        ValueError: `key` has another length, or there is no `aad`.
+    """
+    if len(key) != KEY_SIZE or not aad:
+        raise ValueError(f"a file is sealed with {KEY_SIZE} bytes of key and an AAD")
+    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.replace_schema_metadata(None),
+        sink,
+        compression="zstd",
+        use_dictionary=[field.name for field in table.schema if field.name not in floats],
+        use_byte_stream_split=floats,
+        write_statistics=False,
+        encryption_properties=pe.create_encryption_properties(key, aad_prefix=aad, store_aad_prefix=False),
+    )
+    return bytes(sink.getvalue())
+
+
+def open_group(data: bytes, key: bytes, aad: bytes, *, file: FileId, digest: Digest, size: int) -> pa.Table:
+    """Return the table that `seal_group` was given.
+
+    Args:
+        data: the bytes as they were stored.
+        key: the file's key.
+        aad: what the file is bound to.
+        file: its id, for the refusal.
+        digest: what it was registered with.
+        size: what it was registered with, in bytes.
+
+    Raises:
+        Refusal: `FILE_ALTERED` for a changed, truncated, swapped or forged file, another key or another AAD.
+    """
+    if len(data) != size:
+        raise _altered(file, "Its size is not the registered one.")
+    if Digest.of(data) != digest:
+        raise _altered(file, "Its digest is not the registered one.")
+    try:
+        properties = pe.create_decryption_properties(key, aad_prefix=aad)
+        return pq.read_table(pa.BufferReader(data), decryption_properties=properties)
+    except (OSError, ValueError, pa.ArrowException):
+        # Arrow's own words can quote column names, so they are dropped.
+        raise _altered(file, "It does not open with its key as this file of this dataset and group.") from None
+
+
+def _altered(file: FileId, why: str) -> Refusal:
+    remedy = "Restore the file from a copy, or take it out of the snapshot."
+    return Refusal(Code.FILE_ALTERED, f"The stored file {file} has been changed or swapped.", why=why, remedy=remedy)

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.raw_table import RAW_COLUMNS
+from isthmus.zone.columns import ARROW_TYPES
+from isthmus.zone.validation import validated
+from unit.zone.raw import drive, with_value
+
+GOOD = pa.concat_tables([drive("s1"), drive("s2", "car-2")])
+
+
+def refusal_of(table: pa.Table) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        validated(table, name="drives.parquet")
+    assert caught.value.code is Code.INPUT_INVALID
+    return caught.value
+
+
+def test_a_good_table_comes_back_canonical() -> None:
+    checked = validated(GOOD)
+    assert checked.schema == pa.schema([(c.name, ARROW_TYPES[c.dtype]) for c in RAW_COLUMNS])
+    assert checked.column("x").to_pylist() == pytest.approx(GOOD.column("x").to_pylist())
+    assert checked.column("vehicle").to_pylist() == GOOD.column("vehicle").to_pylist()
+
+
+@given(st.permutations(range(GOOD.num_rows)))
+def test_rows_may_come_in_any_order(order: list[int]) -> None:
+    assert validated(GOOD.take(pa.array(order))).to_pydict() == validated(GOOD).to_pydict()
+
+
+def test_drives_are_sorted_by_scene_as_text() -> None:
+    table = pa.concat_tables([drive("s2"), drive("s10"), drive("s1")])
+    assert list(dict.fromkeys(validated(table).column("scene_id").to_pylist())) == ["s1", "s10", "s2"]
+
+
+def test_encodings_of_one_type_are_equal() -> None:
+    encoded = GOOD
+    for name in ("vehicle", "scene_id", "type"):
+        index = GOOD.schema.get_field_index(name)
+        encoded = encoded.set_column(index, name, GOOD.column(name).cast(pa.large_string()).dictionary_encode())
+    encoded = encoded.set_column(encoded.schema.get_field_index("x"), "x", GOOD.column("x").cast(pa.float32()))
+    assert validated(encoded).equals(validated(GOOD))
+
+
+@pytest.mark.parametrize("name", [c.name for c in RAW_COLUMNS if not c.required])
+def test_an_optional_column_may_be_missing_or_empty(name: str) -> None:
+    missing = validated(drive("s1", **{name: None}))
+    empty = validated(drive("s1", **{name: pa.nulls(8)}))
+    assert missing.column(name).null_count == missing.num_rows
+    assert missing.equals(empty)
+
+
+@pytest.mark.parametrize("name", [c.name for c in RAW_COLUMNS if c.required])
+def test_a_required_column_may_not_be_missing(name: str) -> None:
+    assert name in refusal_of(drive("s1", **{name: None})).what
+
+
+@pytest.mark.parametrize("name", [c.name for c in RAW_COLUMNS if c.required])
+def test_a_null_in_a_required_column_is_named(name: str) -> None:
+    what = refusal_of(with_value(GOOD, name, 5, None)).what
+    assert "Row 5" in what
+    assert f"column {name}" in what
+
+
+def test_a_column_that_is_not_of_the_table_is_refused_without_its_name() -> None:
+    what = str(refusal_of(GOOD.append_column("LSVCANARY", pa.nulls(GOOD.num_rows))))
+    assert "Column number 16" in what
+    assert "LSVCANARY" not in what
+
+
+def test_a_column_twice_is_refused() -> None:
+    assert "more than once" in refusal_of(GOOD.append_column("x", GOOD.column("x"))).what
+
+
+def test_an_empty_table_is_refused() -> None:
+    assert "no rows" in refusal_of(GOOD.slice(0, 0)).what
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("t", -0.2),
+        ("t", 86_400.2),
+        ("t", math.nan),
+        ("x", math.inf),
+        ("x", -1_000_001.0),
+        ("y", math.nan),
+        ("vx", 100.5),
+        ("vy", -math.inf),
+        ("heading", 6.4),
+        ("heading", math.nan),
+        ("length", -0.1),
+        ("length", math.nan),
+        ("width", 11.0),
+        ("lat", 90.5),
+        ("lon", -180.5),
+        ("lat", math.nan),
+        ("track_id", -1.0),
+        ("track_id", 1.5),
+        ("track_id", 2.0**31),
+        ("type", "unicorn"),
+        ("type", "Car"),
+        ("road_type", "motorway"),
+        ("vehicle", ""),
+        ("scene_id", "x" * 129),
+        ("vin", ""),
+        ("vin", "a\u0301"),
+        ("vehicle", "line\nbreak"),
+    ],
+)
+def test_a_value_out_of_range_is_named_by_row_and_column_and_never_told(column: str, value: Any) -> None:
+    refusal = refusal_of(with_value(GOOD, column, 3, value))
+    assert "Row 3 of drives.parquet" in refusal.what
+    assert f"column {column}:" in refusal.what
+    if isinstance(value, str) and value:
+        assert value not in str(refusal)
+
+
+@pytest.mark.parametrize(("column", "values"), [("x", ["a"] * 8), ("vehicle", [7] * 8), ("t", [True] * 8)])
+def test_a_column_of_another_type_is_refused(column: str, values: list[Any]) -> None:
+    assert f"column {column}" in refusal_of(drive("s1", **{column: values})).what
+
+
+def test_bytes_that_are_not_text_are_refused() -> None:
+    bad = pa.Array.from_buffers(pa.string(), 8, pa.array([b"\xff\xfe"] * 8, pa.binary()).buffers())
+    assert "vin" in refusal_of(drive("s1", vin=bad)).what
+
+
+@given(st.integers(0, 7), st.integers(0, 8))
+def test_a_repeated_row_is_found_wherever_it_stands(row: int, place: int) -> None:
+    table = drive("s1")
+    order = list(range(8))
+    order.insert(place, row)
+    positions = [n for n, r in enumerate(order) if r == row]
+    what = refusal_of(table.take(pa.array(order))).what
+    assert f"Row {positions[1]} " in what
+    assert "twice" in what
+
+
+def test_two_egos_at_one_instant_are_a_repeat() -> None:
+    assert "Row 3 " in refusal_of(with_value(GOOD, "track_id", 3, 0)).what
+
+
+def test_an_instant_without_an_ego_is_named() -> None:
+    what = refusal_of(with_value(GOOD, "track_id", 2, 7)).what
+    assert "column track_id" in what
+    assert "no ego" in what
+
+
+def test_a_scene_with_two_vehicles_is_named() -> None:
+    what = refusal_of(with_value(GOOD, "vehicle", 6, "car-9")).what
+    assert "Row 6 " in what
+    assert "vehicle" in what
+    assert "car-9" not in what
+
+
+def test_a_scene_that_goes_on_in_another_drive_is_two_vehicles() -> None:
+    assert (
+        "vehicle"
+        in refusal_of(pa.concat_tables([drive("s1"), drive("s1", "car-2", t=np.arange(8) // 2 * 0.2 + 2)])).what
+    )
+
+
+@pytest.mark.parametrize("step", [0.1, 0.17, 0.25, 0.3, 0.04])
+def test_another_rate_than_5_hz_is_named(step: float) -> None:
+    table = drive("s1", others=0, instants=4, t=[0.0, 0.2, 0.2 + step, 1.0])
+    what = refusal_of(table).what
+    assert "Row 2 " in what
+    assert "column t" in what
+    assert "5 Hz" in what
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=30), st.floats(-0.004, 0.004))
+def test_lost_samples_and_jitter_are_fine(steps: list[int], jitter: float) -> None:
+    t = np.concatenate([[0], np.cumsum(steps)]) * 0.2
+    t[1::2] += jitter
+    assert validated(drive("s1", others=0, instants=len(t), t=t)).num_rows == len(t)

@@ -3,14 +3,16 @@
 Rules: everything follows from frozen parameters (`parameters`), which have a digest, and a seed. Tables are exactly
 `contracts.raw_table.RAW_COLUMNS`. No real vehicle, place of a person or recording is in them.
 
-    parameters    all numbers, with sources          network, layout, paths    roads as tables of curves
-    scenes        what is drawn per drive            users, following, traffic, arrivals    who drives there, and how
-    drives        batches, seeds                     recording, place, vin     what the vehicle records
-    statistics    figures for the calibration table
+    parameters, shanghai, texas, frozen     all numbers, with sources and digests
+    scenes, layout, network, paths          what is drawn per drive; roads as tables of curves
+    users, following, traffic, arrivals     who drives there, and how
+    drives, recording, place, vin           batches and seeds; what the vehicle records
+    statistics                              figures for the calibration table
 """
 
 from isthmus.fleet.drives import simulate
-from isthmus.fleet.parameters import PARAMETERS, FleetParameters, parameters_digest
+from isthmus.fleet.frozen import PARAMETERS, parameters_digest
+from isthmus.fleet.parameters import FleetParameters
 from isthmus.fleet.recording import SCHEMA
 from isthmus.fleet.statistics import FleetStatistics, RoadStatistics, statistics
 

@@ -16,8 +16,8 @@ import numpy as np
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.raw_table import SAMPLE_RATE_HZ
 from isthmus.fleet.arrivals import change_lanes, let_go, let_in
+from isthmus.fleet.frozen import parameters_of
 from isthmus.fleet.network import build_network
-from isthmus.fleet.parameters import parameters_of
 from isthmus.fleet.recording import Recorder, Recording, table_of
 from isthmus.fleet.scenes import RUN_UP, draw_scenes
 from isthmus.fleet.traffic import STEP, Traffic, rules_of
@@ -40,6 +40,8 @@ FILLING = 60
 ROADS, SENSORS = 0, 1
 """Which generator a seed is for."""
 MOST_VEHICLES = 1_000_000
+SHORTEST, LONGEST = 0.1, 600.0
+"""What a vehicle may record, minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def simulate(site: str, vehicles: int, minutes: float, seed: int) -> Iterator[pa
         Refusal: `INPUT_INVALID` for an unknown site or a number out of range.
     """
     parameters = parameters_of(site)
-    if not (0 <= vehicles <= MOST_VEHICLES and 0.1 <= minutes <= 600.0 and seed >= 0):  # noqa: PLR2004
+    if not (0 <= vehicles <= MOST_VEHICLES and SHORTEST <= minutes <= LONGEST and seed >= 0):
         raise Refusal(
             Code.INPUT_INVALID,
             "The fleet cannot be simulated.",

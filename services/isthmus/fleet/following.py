@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from isthmus.fleet.network import Network
     from isthmus.fleet.users import Users
 
+SETTLING, SLOWING = 0.8, 4.0
+"""Time in which drivers come to the speed a place allows, s, and the most they brake for it, m/s2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,12 @@ def wanted_acceleration(
 
     def closeness(distance: NDArray[np.float64], speed: NDArray[np.float64] | float) -> NDArray[np.float64]:
         dynamic = users.speed * users.gap + users.speed * (users.speed - speed) / sharp
-        return np.square((users.jam + np.maximum(dynamic, 0.0)) / distance)
+        squared: NDArray[np.float64] = np.square((users.jam + np.maximum(dynamic, 0.0)) / distance)
+        return squared
 
     interaction = np.maximum(closeness(leaders.distance, leaders.speed), closeness(np.maximum(stop, 0.5), 0.0))
     free = np.power(users.speed / users.desired, users.exponent)
     idm = users.thrust * (1.0 - free - interaction)
-    by_road = np.maximum((allowed - users.speed) / 0.8, -2.5)
+    by_road = np.maximum((allowed - users.speed) / SETTLING, -SLOWING)
     wanted: NDArray[np.float64] = np.maximum(np.minimum(idm, by_road), -hardest)
     return wanted

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from isthmus.fleet.layout import MAIN, ONCOMING, lay_out
+from isthmus.fleet.layout import MAIN, NEVER, ONCOMING, lay_out
 from isthmus.fleet.parameters import JUNCTIONS
 from isthmus.fleet.paths import speed_profile
 from isthmus.fleet.scenes import by_road
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from isthmus.fleet.paths import Curves
     from isthmus.fleet.scenes import Scenes
 
-NEVER = 1e9
 SHARED_AFTER = 14.0
 """How far behind the split a leaving vehicle still concerns the followers that go on, m."""
 SHARED_BEFORE = 22.0
@@ -102,19 +101,19 @@ def build_network(parameters: FleetParameters, scenes: Scenes, reach: NDArray[np
     lateral = by_road(parameters, scenes.road, lambda kind: kind.lateral_acceleration)
     deceleration = by_road(parameters, scenes.road, lambda kind: kind.curve_deceleration)
 
-    def rows(curves: Curves) -> NDArray[np.float32]:
+    def rows(curves: Curves, offset: NDArray[np.float64] | float = 0.0) -> NDArray[np.float32]:
         shape = (len(scenes),) + (1,) * (curves.step.ndim - 1)
         limit, accepted, slowing = (
             np.broadcast_to(value.reshape(shape), curves.step.shape) for value in (scenes.speed, lateral, deceleration)
         )
-        profile = speed_profile(curves, limit=limit, lateral=accepted, deceleration=slowing)
+        profile = speed_profile(curves, limit=limit, lateral=accepted, deceleration=slowing, offset=offset)
         columns = (curves.x, curves.y, curves.heading, curves.curvature, profile)
         return np.stack([column.ravel() for column in columns], axis=1).astype(np.float32)
 
     main, sides = layout.main, layout.sides
     long, short = main.x.shape[-1], sides.x.shape[-1]
     count = len(scenes)
-    table = np.concatenate([rows(main), rows(main.turned_back()), rows(sides)])
+    table = np.concatenate([rows(main), rows(main.turned_back(), -scenes.oncoming), rows(sides)])
     side_rows = 2 * count * long + short * np.arange(count * 3 * JUNCTIONS).reshape(count, 3 * JUNCTIONS)
     main_rows = long * np.arange(count)[:, None]
     paths = 2 + 3 * JUNCTIONS

@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+PREVIEW, SLOWEST = 0.9, 0.5
+"""How far ahead drivers read the speed that the road allows, s; the least it allows anywhere, m/s."""
+SHORTEST_STRETCH = 0.3
+"""Least length driven at an offset per length of the curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,8 @@ class Curves:
     @property
     def length(self) -> NDArray[np.float64]:
         """Length of each curve, m."""
-        return self.step * (self.x.shape[-1] - 1)
+        length: NDArray[np.float64] = self.step * (self.x.shape[-1] - 1)
+        return length
 
     def at(self, s: NDArray[np.float64]) -> Pose:
         """Return the poses at arc length `s`, m, shape (...) or (..., q)."""
@@ -146,18 +153,27 @@ def speed_profile(
     limit: NDArray[np.float64],
     lateral: NDArray[np.float64],
     deceleration: NDArray[np.float64],
+    offset: NDArray[np.float64] | float = 0.0,
 ) -> NDArray[np.float64]:
     """Return the highest speed at each point, m/s, from which the curves ahead can still be taken.
+
+    Drivers read it `PREVIEW` ahead, which makes up for their lag.
 
     Args:
         curves: shape (..., points).
         limit: of the road, m/s, shape (...).
         lateral: accepted lateral acceleration, m/s2.
         deceleration: with which drivers slow down for a curve, m/s2.
+        offset: to the left of the curve at which it is driven, m, shape (...).
     """
-    tightest = np.maximum(np.abs(curves.curvature), 1e-9)
+    stretch = np.maximum(1.0 - curves.curvature * np.asarray(offset)[..., None], SHORTEST_STRETCH)
+    tightest = np.maximum(np.abs(curves.curvature) / stretch, 1e-9)
     squared = np.minimum(limit[..., None] ** 2, lateral[..., None] / tightest)
-    climb = 2 * deceleration[..., None] * curves.step[..., None] * np.arange(squared.shape[-1])
+    slowest = np.minimum(stretch.min(axis=-1), 1.0) * deceleration
+    climb = 2 * slowest[..., None] * curves.step[..., None] * np.arange(squared.shape[-1])
     reachable = np.minimum.accumulate((squared + climb)[..., ::-1], axis=-1)[..., ::-1] - climb
-    profile: NDArray[np.float64] = np.sqrt(np.maximum(reachable, 0.25))
-    return profile
+    profile = np.sqrt(np.maximum(reachable, SLOWEST**2))
+    last = profile.shape[-1] - 1
+    seen = np.minimum(np.arange(last + 1) + np.rint(PREVIEW * profile / curves.step[..., None]), last).astype(np.int64)
+    previewed: NDArray[np.float64] = np.minimum(profile, np.take_along_axis(profile, seen, axis=-1))
+    return previewed

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.contracts.raw_table import EGO_TRACK, RAW_COLUMNS, ROAD_TYPES, ROAD_USER_TYPES, SAMPLE_RATE_HZ, Dtype
+from isthmus.fleet.paths import SHORTEST_STRETCH
 from isthmus.fleet.place import to_wgs84
 from isthmus.fleet.traffic import STEP
 from isthmus.fleet.vin import made_up_vin
@@ -71,7 +72,7 @@ class Recording:
         """Record where everybody is, at which points of their paths, and how they move, at one instant."""
         cos, sin = np.cos(here.heading), np.sin(here.heading)
         bent = 1.0 - here.curvature * users.side
-        forward = users.speed * bent / np.maximum(bent, 0.3)
+        forward = users.speed * bent / np.maximum(bent, SHORTEST_STRETCH)
         slip = np.arctan2(users.drift, np.maximum(forward, 0.5))
         self.track[:, instant] = np.where(users.active, users.track, -1)
         self.kind[:, instant] = users.kind

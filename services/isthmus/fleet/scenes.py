@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ROUNDABOUT = ROAD_TYPES.index("roundabout")
 FREEWAY = ROAD_TYPES.index("freeway")
+INNER = 0.65
+"""Share of a turn's radius that offsets to its inner side may take."""
 RUN_UP = 110.0
 """Road before the ego's first block, m, so that what follows it has a place to come from."""
 
@@ -85,6 +87,12 @@ class Scenes:
     def far_curb(self) -> NDArray[np.float64]:
         """Distance from the ego's lane to the track of oncoming two-wheelers, m."""
         return self.oncoming + (self.lanes - 0.5) * self.lane_width + 1.1
+
+    @property
+    def deepest(self) -> NDArray[np.float64]:
+        """How far to the left of the ego's path anybody can drive who follows its tightest left turn, m."""
+        radius = np.where(self.turn > 0, self.radius_left, np.inf).min(axis=1)
+        return np.where(self.road == ROUNDABOUT, np.inf, INNER * radius)
 
 
 def by_road(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LANE_HALF = 1.5
 FOLLOWING_FROM = 3.0
 LONGEST_HEADWAY = 4.0
+SAME_WAY = 0.9
 SPEED_DIFFERENCE = 1.5
 SHORT_HEADWAY = 1.0
 MOVING_FROM = 0.5
@@ -175,7 +176,7 @@ def _headways(
     dx, dy = column["x"] - ego["x"], column["y"] - ego["y"]
     cos, sin = np.cos(ego["heading"]), np.sin(ego["heading"])
     ahead, left = cos * dx + sin * dy, cos * dy - sin * dx
-    same_way = np.cos(column["heading"] - ego["heading"]) > 0.9  # noqa: PLR2004
+    same_way = np.cos(column["heading"] - ego["heading"]) > SAME_WAY
     motor = kinds < ROAD_USER_TYPES.index("two_wheeler")
     leads = ~is_ego & motor & same_way & (np.abs(left) < LANE_HALF) & (ahead > 0)
     gap = np.where(leads, ahead - 0.5 * (ego["length"] + column["length"]), np.inf)
@@ -185,7 +186,7 @@ def _headways(
     np.minimum.at(nearest, of_row, gap)
     leads &= gap == nearest[of_row]
     follows = leads & (own >= FOLLOWING_FROM) & (np.abs(speed - own) <= SPEED_DIFFERENCE)
-    headway = np.maximum(gap[follows], 0.0) / own[follows]
+    headway: NDArray[np.float64] = np.maximum(gap[follows], 0.0) / own[follows]
     return headway[headway <= LONGEST_HEADWAY]
 
 

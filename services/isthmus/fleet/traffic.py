@@ -15,6 +15,7 @@ from isthmus.contracts.raw_table import SAMPLE_RATE_HZ
 from isthmus.fleet.following import find_leaders, find_stops, wanted_acceleration
 from isthmus.fleet.layout import CROSSING, LEAVING, MAIN, MERGING, ONCOMING
 from isthmus.fleet.parameters import JUNCTIONS
+from isthmus.fleet.paths import SHORTEST_STRETCH
 from isthmus.fleet.scenes import FREEWAY, ROUNDABOUT, by_road
 from isthmus.fleet.users import PEDESTRIAN, TWO_WHEELER
 
@@ -66,7 +67,8 @@ class Traffic:
         leaders = find_leaders(self.network, users)
         stop = find_stops(self.network, users, self.closed(time), self.rules.stop_deceleration)
         stretch = _stretch(here, users.side)
-        allowed = np.minimum(here.limit * np.sqrt(stretch) * users.pace * (1.0 + users.waver), users.own_speed)
+        inner = np.where(users.path == ONCOMING, 1.0, np.sqrt(stretch))
+        allowed = np.minimum(here.limit * inner * users.pace * (1.0 + users.waver), users.own_speed)
         wanted = wanted_acceleration(users, leaders, stop, allowed, hardest=drivers.hardest_braking)
         acceleration = users.acceleration + (wanted - users.acceleration) * (STEP / (STEP + drivers.reaction))
         speed = np.maximum(users.speed + acceleration * STEP, 0.0)
@@ -164,7 +166,7 @@ class Traffic:
 
 def _stretch(here: Sample, side: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the length driven at an offset per length of the path."""
-    return np.maximum(1.0 - here.curvature * side, 0.3)
+    return np.maximum(1.0 - here.curvature * side, SHORTEST_STRETCH)
 
 
 def rules_of(parameters: FleetParameters, scenes: Scenes) -> Rules:

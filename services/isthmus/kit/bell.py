@@ -51,7 +51,9 @@ class Bell:
                 return True
             self._waiters.add(waiter)
         try:
-            await asyncio.wait_for(event.wait(), seconds)
+            # Not `asyncio.wait_for`: before Python 3.12 it can swallow a cancellation that meets the ring.
+            async with asyncio.timeout(seconds):
+                await event.wait()
         except TimeoutError:
             return False
         else:

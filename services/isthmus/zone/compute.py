@@ -105,11 +105,18 @@ class InProcessCompute:
         """Load, decrypt, cut into windows and split by vehicle."""
         plan = _plan_of(order)
         files = _granted_motion(order, grant)
-        parts = [windows.extract(self._load(file, run_key)) for file in files]
-        training, held_out = windows.split_by_vehicle(
-            windows.concatenate(parts), plan.held_out_vehicles, plan.split_salt
-        )
+        parts = sorted((self._windows(file, run_key) for file in files), key=lambda part: part[0])
+        together = windows.concatenate([part for _, part in parts])
+        training, held_out = windows.split_by_vehicle(together, plan.held_out_vehicles, plan.split_salt)
         return InProcessRun(order.zone, plan, training, held_out)
+
+    def _windows(self, file: FileGrant, run_key: SealingKey) -> tuple[str, Windows]:
+        """Return a file's windows, with its first drive's name: by these, files stand in an order of their content.
+
+        Their ids are drawn anew at every ingest; by ids, the same drives would train in another order.
+        """
+        motion = self._load(file, run_key)
+        return motion.column("scene_id")[0].as_py(), windows.extract(motion)
 
     def _load(self, file: FileGrant, run_key: SealingKey) -> pa.Table:
         context = file_key_context(file.dataset, file.file, file.group, file.digest)

@@ -14,6 +14,7 @@ import asyncio
 import statistics
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 import structlog
@@ -123,8 +124,8 @@ class Worker:
         await self._acknowledge(crossing)
         while True:
             finishing = await self._tidy()
-            wait_s = WAIT_WHILE_FINISHING_S if finishing else WAIT_S
-            for delivery in await patiently(lambda after=cursor, s=wait_s: self._border.deliveries(after, s)):  # type: ignore[misc] # mypy cannot infer a lambda with defaults
+            poll = partial(self._border.deliveries, cursor, WAIT_WHILE_FINISHING_S if finishing else WAIT_S)
+            for delivery in await patiently(poll):
                 await self._handle(delivery)
                 crossing = delivery.crossing if delivery.event == "crossing" else None
                 await asyncio.to_thread(self._progress.advance, delivery.ordinal, crossing)

@@ -1,7 +1,7 @@
 """Which approvals count. Pure: statements, roster, time in; organisations out.
 
 An approval counts while its officer is on the roster as one, its policy is the one in force, it has not expired, and
-it covers this very release. Two signatures of one organisation are one.
+it covers this very release (`proof.approvals`). Two signatures of one organisation are one.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isthmus.contracts.approvals import APPROVAL_TYPE, STANDING_APPROVAL_TYPE, Approval, Bounds, StandingApproval
+from isthmus.contracts.approvals import Approval, Bounds, StandingApproval
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.roster import PersonRole
-from isthmus.proof import canonical, signing
+from isthmus.proof.approvals import covers, signer, statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from isthmus.contracts.crossings import Kind, Manifest
     from isthmus.contracts.identifiers import Digest, OrderId, OrganisationId, PersonId, SiteId
     from isthmus.contracts.orders import Order
-    from isthmus.contracts.roster import Person, Roster
+    from isthmus.contracts.roster import Roster
+
+__all__ = ["Given", "admissible", "covering", "covers", "signer", "single_for", "standing_for", "statement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,38 +70,6 @@ def single_for(manifest: Manifest) -> Approval:
     )
 
 
-def signer(envelope: bytes, roster: Roster) -> tuple[Person, str, bytes]:
-    """Return the officer who signed an envelope, its type and its payload.
-
-    Raises:
-        Refusal: nobody on the roster did, or one who is no officer (`APPROVAL_INVALID`).
-    """
-    parsed = signing.parse_envelope(envelope)
-    person = next((p for p in roster.persons if p.key and p.key.keyid == parsed.keyid), None)
-    if person is None or person.key is None:
-        raise Refusal(Code.APPROVAL_INVALID, "The signature is of nobody on this zone's roster.")
-    if PersonRole.OFFICER not in person.roles:
-        raise Refusal(
-            Code.APPROVAL_INVALID,
-            f"{person.id} is no officer of this zone.",
-            remedy="Two officers from two organisations approve; whoever submits jobs does not.",
-        )
-    return person, parsed.payload_type, signing.verify(envelope, parsed.payload_type, person.key)
-
-
-def statement(payload_type: str, payload: bytes) -> StandingApproval | Approval:
-    """Parse an approval.
-
-    Raises:
-        Refusal: it is none.
-    """
-    if payload_type == STANDING_APPROVAL_TYPE:
-        return canonical.load(StandingApproval, payload)
-    if payload_type == APPROVAL_TYPE:
-        return canonical.load(Approval, payload)
-    raise Refusal(Code.APPROVAL_INVALID, "This is not an approval.")
-
-
 def admissible(body: StandingApproval | Approval, site: SiteId, policy: Digest, now: int) -> None:
     """Check an approval when it is handed in.
 
@@ -112,31 +82,6 @@ def admissible(body: StandingApproval | Approval, site: SiteId, policy: Digest, 
         raise Refusal(Code.APPROVAL_INVALID, "The approval was given under another policy.", remedy="Review it again.")
     if now > body.expires_at:
         raise Refusal(Code.EXPIRED, "The approval's time is over.")
-
-
-def covers(body: StandingApproval | Approval, manifest: Manifest, order: Order, earlier: int, now: int) -> bool:
-    """Tell whether an approval covers a release, `earlier` of whose kind have left under the order."""
-    common = (
-        body.zone == manifest.sender
-        and body.recipients == manifest.recipients
-        and body.purpose == manifest.purpose
-        and body.policy == manifest.policy
-        and now <= body.expires_at
-    )
-    if isinstance(body, Approval):
-        return common and body.crossing == manifest.crossing and body.sealed == manifest.payload.digest
-    return (
-        common
-        and body.order == manifest.order
-        and body.job == manifest.job
-        and body.kind == manifest.kind
-        and body.algorithm == order.algorithm
-        and body.dataset == order.dataset
-        and body.groups == order.groups
-        and order.clip_norm_micro <= body.bounds.clip_norm_micro
-        and manifest.information_bits <= body.bounds.information_bits_per_release
-        and earlier < body.bounds.releases
-    )
 
 
 def covering(

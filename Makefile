@@ -1,0 +1,43 @@
+# Everything here works on a bare machine that has Python 3.11 or newer and make.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.locked
+
+.PHONY: help demo test check bench clean lock
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# uv installs the locked stack in seconds; it is itself installed by pip, once.
+$(STAMP): deploy/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Isthmus needs Python 3.11 or newer: set PYTHON=python3.x"; exit 3; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/uv.lock.txt
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes -r deploy/requirements.lock
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP)  ## two zones train one model through guarded borders (under three minutes, no Docker)
+	@$(BIN)/isthmus demo $(DEMO_ARGS)
+
+test: $(STAMP)  ## all tests that need no server
+	@$(BIN)/python -m pytest -m "not bench" $(TEST_ARGS)
+
+check: $(STAMP)  ## style, types, import walls
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)  ## measure a round's overhead and its parts: bench-report.json
+	@$(BIN)/python -m pytest -m bench -s tests/bench $(BENCH_ARGS)
+
+lock: $(STAMP)  ## resolve the dependencies again
+	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  --python-version 3.11 --all-extras --group dev --quiet pyproject.toml -o deploy/requirements.lock
+
+clean:  ## remove what was made
+	rm -rf $(VENV) .isthmus .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf demo-report.json demo-evidence bench-report.json

@@ -76,6 +76,7 @@ class FederationPlan:
     sites: tuple[SitePlan, ...]
     persons: tuple[PersonPlan, ...]
     quotas: Quotas = DEMO_QUOTAS
+    algorithms: tuple[Algorithm, ...] = ()
 
 
 def demo_plan() -> FederationPlan:
@@ -98,6 +99,7 @@ def demo_plan() -> FederationPlan:
                 ("okafor.auditor", "auditors", auditor),
             )
         ),
+        algorithms=(Algorithm(name=Name(algorithm.NAME), digest=algorithm.digest()),),
     )
 
 
@@ -211,7 +213,7 @@ def _make_site(
         site=site.id,
         roster=roster,
         policy=Policy.load(policy).digest,
-        algorithms=(Algorithm(name=Name(algorithm.NAME), digest=algorithm.digest()),),
+        algorithms=plan.algorithms,
         quotas=plan.quotas,
         created_at=now,
     )
@@ -269,5 +271,3 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
-
-

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx2
-import uvicorn
 
 from isthmus.client.border import BorderClient
 from isthmus.coordinator.api import JobsApi, make_api
@@ -17,14 +15,12 @@ from isthmus.coordinator.plans import default_recipes
 from isthmus.coordinator.registry import Registry
 from isthmus.coordinator.runner import Runner
 from isthmus.coordinator.store import Store
-from isthmus.kit import journal
 from isthmus.kit.bell import Bell
 from isthmus.kit.clock import SystemClock
+from isthmus.kit.serving import Address, serve
 from isthmus.kit.tokens import read_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fastapi import FastAPI
 
     from isthmus.contracts.identifiers import Name
@@ -77,46 +73,15 @@ def build(settings: CoordinatorSettings, border: BorderClient, clock: Clock) -> 
     return coordinator.app, coordinator.runner
 
 
-class _Server(uvicorn.Server):
-    """A server that leaves signals to whoever started it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
 async def run(settings: CoordinatorSettings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, or until the runner or the server fails."""
-    journal.configure("coordinator")
-    limits = httpx2.Limits(max_connections=64, max_keepalive_connections=32)
-    async with httpx2.AsyncClient(
-        base_url=settings.border_url, timeout=BORDER_TIMEOUT_S, limits=limits, trust_env=False
-    ) as http:
+    address = Address(settings.listen_host, settings.listen_port)
+    async with httpx2.AsyncClient(base_url=settings.border_url, timeout=BORDER_TIMEOUT_S, trust_env=False) as http:
         coordinator = assemble(settings, BorderClient(http, read_token(settings.border_token)), SystemClock())
-        server = _Server(
-            uvicorn.Config(
-                coordinator.app,
-                host=settings.listen_host,
-                port=settings.listen_port,
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
-        serving = asyncio.create_task(server.serve())
-        running = asyncio.create_task(coordinator.runner.run())
-        stopping = asyncio.create_task(_until(stop))
-        done, _ = await asyncio.wait({serving, running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        coordinator.bell.close()
-        server.should_exit = True
-        for task in (running, stopping):
-            task.cancel()
-        await asyncio.gather(serving, running, stopping, return_exceptions=True)
-        coordinator.store.close()
-        for task in done - {stopping}:
-            task.result()
-
-
-async def _until(stop: asyncio.Event) -> None:
-    await stop.wait()
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(coordinator.runner.run())
+                await serve(coordinator.app, address, stop, before_stop=coordinator.bell.close)
+                running.cancel()
+        finally:
+            coordinator.store.close()

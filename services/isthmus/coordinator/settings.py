@@ -18,7 +18,7 @@ class CoordinatorSettings(BaseModel):
     """Section `[coordinator]` of `<site folder>/settings.toml`. Relative paths start at the site's folder.
 
     Attributes:
-        site: the site's id; the folder's name where it is not given.
+        site: the site's id, from the file's own `site`; the folder's name where it is not given.
         listen_host: address of the jobs API.
         listen_port: its port.
         border_url: the inside face of the own border.
@@ -48,8 +48,8 @@ class CoordinatorSettings(BaseModel):
         """
         path = folder / "settings.toml"
         try:
-            section: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))[SECTION]
-            settings = cls.model_validate({"site": folder.name, **section})
+            document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+            settings = cls.model_validate({"site": document.get("site", folder.name), **document[SECTION]})
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise Fault(
                 Code.CONFIGURATION,

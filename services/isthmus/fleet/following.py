@@ -42,16 +42,18 @@ def main_places(network: Network, users: Users) -> tuple[NDArray[np.bool_], NDAr
 def find_leaders(network: Network, users: Users) -> Leaders:
     """Return each road user's leader: the next one ahead on the same path or shared road that it overlaps sideways."""
     shared, along = main_places(network, users)
-    own, main = users.s.astype(np.float32), along.astype(np.float32)
+    # Not a number is never ahead: so who is absent, or not on shared road, is nobody's leader there.
+    own = np.where(users.active, users.s, np.nan).astype(np.float32)
+    main = np.where(shared, along, np.nan).astype(np.float32)
     side, half = users.side.astype(np.float32), (0.5 * users.width + 0.1).astype(np.float32)
     path = users.path.astype(np.int8)
     ahead = np.where(
         path[:, :, None] == path[:, None, :],
         own[:, None, :] - own[:, :, None],
-        np.where(shared[:, :, None] & shared[:, None, :], main[:, None, :] - main[:, :, None], np.float32(-1.0)),
+        main[:, None, :] - main[:, :, None],
     )
     beside = np.abs(side[:, :, None] - side[:, None, :]) < half[:, :, None] + half[:, None, :]
-    ahead = np.where(beside & (ahead > 0) & users.active[:, None, :], ahead, np.float32(NEVER))
+    ahead = np.where(beside & (ahead > 0), ahead, np.float32(NEVER))
     leader = ahead.argmin(axis=2)
     centre = np.take_along_axis(ahead, leader[:, :, None], axis=2)[:, :, 0].astype(np.float64)
     lengths = 0.5 * (users.length + np.take_along_axis(users.length, leader, axis=1))

@@ -105,20 +105,22 @@ class Traffic:
         """Return where entering a roundabout would cut off who is on the ring: the ego's arm, merging, crossing."""
         users, network = self.users, self.network
         enter, merge, cross = (np.zeros(self.scenes.turn.shape, dtype=np.bool_) for _ in range(3))
-        reach = 7.0 + self.rules.critical_gap[:, None] * users.speed
-        ring = 1.5 * self.scenes.radius_left
+        ring = np.flatnonzero(self.scenes.road == ROUNDABOUT)
+        active, path, s = users.active[ring], users.path[ring], users.s[ring]
+        reach = 7.0 + self.rules.critical_gap[ring, None] * users.speed[ring]
+        three_quarters = 1.5 * np.pi * self.scenes.radius_left[ring]
         for junction in range(JUNCTIONS):
-            left = network.joined[:, junction, None] - users.s
-            on_ring = users.s > network.stops[:, MERGING + junction, :1]
-            coming = users.active & (users.path == MERGING + junction) & ((left < reach) | on_ring) & (left > CLEARED)
-            low, high = network.ring[:, junction, :1], network.ring[:, junction, 1:]
-            opposite = users.active & (users.path == CROSSING + junction) & (users.s > low) & (users.s < high)
-            merged = network.merge[:, junction, None]
-            turning = users.active & (users.path == MAIN) & (users.s > merged)
-            turning &= users.s < np.minimum(merged + 2.0 * ring[:, junction, None], network.passed[:, junction, None])
-            enter[:, junction] = coming.any(axis=1)
-            merge[:, junction] = opposite.any(axis=1)
-            cross[:, junction] = turning.any(axis=1)
+            left = network.joined[ring, junction, None] - s
+            on_ring = s > network.stops[ring, MERGING + junction, :1]
+            coming = active & (path == MERGING + junction) & ((left < reach) | on_ring) & (left > CLEARED)
+            low, high = network.ring[ring, junction, :1], network.ring[ring, junction, 1:]
+            opposite = active & (path == CROSSING + junction) & (s > low) & (s < high)
+            merged, passed = network.merge[ring, junction, None], network.passed[ring, junction, None]
+            turning = active & (path == MAIN) & (s > merged)
+            turning &= s < np.minimum(merged + three_quarters[:, junction, None], passed)
+            enter[ring, junction] = coming.any(axis=1)
+            merge[ring, junction] = opposite.any(axis=1)
+            cross[ring, junction] = turning.any(axis=1)
         return enter, merge, cross
 
     def _steer(self, speed: NDArray[np.float64]) -> None:
@@ -142,10 +144,11 @@ class Traffic:
         for junction in range(JUNCTIONS):
             split = network.split[:, junction, None]
             passing = (users.path == MAIN) & (before < split) & (users.s >= split) & users.active
-            leaving = passing & (chance < self._leaving(junction))
-            leaving[:, 0] = False
-            users.path = np.where(leaving, LEAVING + junction, users.path)
-            users.s = np.where(leaving, users.s - split, users.s)
+            passing[:, 0] = False
+            if passing.any():
+                leaving = passing & (chance < self._leaving(junction))
+                users.path = np.where(leaving, LEAVING + junction, users.path)
+                users.s = np.where(leaving, users.s - split, users.s)
             joined = network.joined[:, junction, None]
             merged = (users.path == MERGING + junction) & (users.s >= joined) & users.active
             users.path = np.where(merged, MAIN, users.path)

@@ -200,9 +200,10 @@ def _resampled(t: NDArray[np.float64], motion: NDArray[np.float64]) -> tuple[NDA
 
 
 def _drive(scene: _Samples, ego: int) -> pa.Table | None:
-    """Return the drive of one track, None where the track is too short."""
+    """Return the drive of one track, None where the track is too short or has more gaps than samples."""
     own = np.flatnonzero(scene.track == ego)
-    if len(own) == 0 or (scene.frame[own[-1]] - scene.frame[own[0]]) * STEP_S < SHORTEST_DRIVE_S - _TIME_TOLERANCE_S:
+    steps = int(scene.frame[own[-1]] - scene.frame[own[0]]) if len(own) else 0
+    if steps * STEP_S < SHORTEST_DRIVE_S - _TIME_TOLERANCE_S or 2 * len(own) < steps:
         return None
     frames = scene.frame[own]
     starts = np.searchsorted(scene.frame, frames)

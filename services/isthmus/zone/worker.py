@@ -272,8 +272,9 @@ class Worker:
         for aggregate in await asyncio.to_thread(self._progress.aggregates, standing.id):
             if await self._aggregate_state(standing, aggregate) in UNSETTLED:
                 return False
-        await asyncio.to_thread(self._progress.move, standing.id, OrderState.CLOSED)
+        # No delivery comes again to say so: the border is told first.
         await self._close(standing.id, None)
+        await asyncio.to_thread(self._progress.move, standing.id, OrderState.CLOSED)
         return True
 
     async def _aggregate_state(self, standing: Standing, aggregate: Aggregate) -> str:

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pytest
+
 from isthmus.fleet import PARAMETERS, simulate
+
+if TYPE_CHECKING:
+    import numpy as np
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SITES = tuple(PARAMETERS)
 

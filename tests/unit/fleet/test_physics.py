@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from isthmus.fleet import PARAMETERS
 from isthmus.fleet.parameters import Idm
 
@@ -23,7 +24,7 @@ def tracks(columns: Columns) -> dict[str, np.ndarray]:
     return rows
 
 
-def _changes(rows: dict[str, np.ndarray], ego: bool) -> tuple[np.ndarray, np.ndarray]:
+def _changes(rows: dict[str, np.ndarray], *, ego: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return position error, m, against the integral of velocity, and acceleration, m/s2, of successive rows."""
     of = rows["next"] & ((rows["track_id"][1:] == 0) == ego)
     x, y, vx, vy = (rows[name].astype(np.float64) for name in ("x", "y", "vx", "vy"))
@@ -48,7 +49,7 @@ def test_others_move_as_smoothly_beneath_the_sensor_noise(site: str, tracks: dic
 def test_headings_point_where_cars_go(tracks: dict[str, np.ndarray]) -> None:
     speed = np.hypot(tracks["vx"], tracks["vy"])
     off = np.abs(np.angle(np.exp(1j * (np.arctan2(tracks["vy"], tracks["vx"]) - tracks["heading"]))))
-    ego = (tracks["track_id"] == 0) & (speed > 0.5)
+    ego = (tracks["track_id"] == 0) & (speed > 1.0)
     assert off[ego].max() < 1e-3
     others = (tracks["track_id"] > 0) & (speed > 3.0)
     assert np.median(off[others]) < 0.05

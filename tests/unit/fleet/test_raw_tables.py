@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.raw_table import RAW_COLUMNS, ROAD_TYPES, ROAD_USER_TYPES
 from isthmus.fleet import PARAMETERS, simulate

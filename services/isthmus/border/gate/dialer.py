@@ -165,8 +165,7 @@ class Dialer:
                 )
             _require_ok(response)
             answer = canonical.load(ParcelAnswer, response.content, limit=MAX_ANSWER)
-            await run_in_threadpool(self._keeper.receipted, self._peer, answer.receipt.encode())
-            await run_in_threadpool(self._keeper.heads.answered, self._peer, answer.heads)
+            await run_in_threadpool(self._keeper.acknowledged, self._peer, answer.receipt.encode(), answer.heads)
 
     async def _post(self, model: type[Model], path: str, request: Wire) -> Model:
         with reaching("The peer"):

@@ -86,8 +86,8 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
     async def take_receipt(request: Request) -> Response:
         site = peer(request)
         parcel = await web.parsed(request, ReceiptParcel, MAX_OPENING * 2)
-        await run_in_threadpool(keeper.receipted, site, parcel.receipt.encode())
-        return web.answer(await run_in_threadpool(keeper.exchange, site, parcel.heads))
+        heads = await run_in_threadpool(keeper.acknowledged, site, parcel.receipt.encode(), parcel.heads)
+        return web.answer(heads) if heads else Response(status_code=204)
 
     app.add_exception_handler(IsthmusError, _code_only)
     app.add_exception_handler(Exception, _nothing)

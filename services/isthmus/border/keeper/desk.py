@@ -87,9 +87,7 @@ class Desk:
     def now(self, tx: Transaction) -> int:
         """Return the time: the clock's, but never behind the ledger's."""
         row = tx.row("SELECT at FROM latest_time")
-        now = max(self.clock.now(), int(row[0]) if row else 0)
-        tx.execute("INSERT INTO latest_time VALUES(1, ?) ON CONFLICT(one) DO UPDATE SET at = excluded.at", now)
-        return now
+        return max(self.clock.now(), int(row[0]) if row else 0)
 
     def peer(self, site: SiteId) -> Site:
         """Return a pinned peer.
@@ -117,7 +115,12 @@ class Desk:
         tx.after.append(self.bell.ring)
 
     def record(self, tx: Transaction, entry: Wire) -> int:
-        """Append to the internal log."""
+        """Append to the internal log. The time of an entry is one that later ones cannot fall behind."""
+        now = self.now(tx)
+        tx.execute(
+            "INSERT INTO latest_time VALUES(1, ?) ON CONFLICT(one) DO UPDATE SET at = excluded.at WHERE at < excluded.at",
+            now,
+        )
         return tx.append(Log.INTERNAL, entry)
 
     def crossing(self, tx: Transaction, crossing: CrossingId) -> sqlite3.Row:

@@ -36,7 +36,7 @@ class HeadsDesk:
     def opening(self, peer: SiteId, cursor: int) -> Opening:
         """Return what this side states when a link opens."""
         self.require_open(peer)
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             rows = tx.execute("SELECT log, cosigned FROM peer_head WHERE site = ?", peer).fetchall()
             return Opening(
                 version=1,
@@ -81,7 +81,7 @@ class HeadsDesk:
 
     def heads(self, peer: SiteId, logs: tuple[Log, ...] = (Log.CROSSINGS,)) -> Heads:
         """Return own heads with proofs from what the peer last cosigned, and what was seen of the peer's."""
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             seen = {log: self._seen(tx, peer, log) for log in logs}
             bases = {log: self._base(tx, peer, log) for log in logs}
             return Heads(heads={log: self._proof(tx, log, bases[log]) for log in logs}, seen=seen)
@@ -93,22 +93,23 @@ class HeadsDesk:
             Refusal: a head does not extend the last one (`LEDGER_FORKED`: the link is halted), or its proof starts
                 elsewhere (`HEAD_BEHIND`: open the link again).
         """
-        cosigned = {log: self.cosign(peer, log, proof) for log, proof in theirs.heads.items()}
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.transaction():
+            cosigned = {log: self.cosign(peer, log, proof) for log, proof in theirs.heads.items()}
+        with self._desk.store.reading() as tx:
             heads = {log: self._proof(tx, log, min(base, tx.size(log))) for log, base in theirs.seen.items()}
         return HeadsAnswer(cosigned=cosigned, heads=heads)
 
     def answered(self, peer: SiteId, answer: HeadsAnswer) -> None:
         """Take in the peer's cosignatures and heads."""
         site = self._desk.peer(peer)
-        for log, note in answer.cosigned.items():
-            head, _ = checkpoint.verify_cosignature(note, name_of(peer, log), site.signing)
-            with self._desk.store.transaction() as tx:
+        with self._desk.store.transaction() as tx:
+            for log, note in answer.cosigned.items():
+                head, _ = checkpoint.verify_cosignature(note, name_of(peer, log), site.signing)
                 if head.size > tx.size(log):
                     raise Refusal(Code.EVIDENCE_INVALID, f"{peer} cosigned a head that this border does not have.")
                 self._remember(tx, peer, log, head.size, note)
-        for log, proof in answer.heads.items():
-            self.cosign(peer, log, proof)
+            for log, proof in answer.heads.items():
+                self.cosign(peer, log, proof)
 
     def cosign(self, peer: SiteId, log: Log, proof: HeadProof) -> str:
         """Check that a peer's head extends the last one, cosign and keep it; return the cosigned note."""
@@ -145,7 +146,7 @@ class HeadsDesk:
 
     def require_open(self, peer: SiteId) -> None:
         """Refuse to deal with a peer whose link is halted, or at all when this border was rolled back."""
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             row = tx.row("SELECT * FROM halted WHERE peer = ? OR code = ?", peer, Code.LEDGER_ROLLED_BACK.value)
         if row is not None:
             raise Refusal(
@@ -156,7 +157,7 @@ class HeadsDesk:
 
     def halted(self) -> dict[SiteId, Code]:
         """Return the links that are halted, and why."""
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             return {SiteId(r["peer"]): Code(r["code"]) for r in tx.execute("SELECT peer, code FROM halted")}
 
     def signed_head(self, tx: Transaction, log: Log) -> str:

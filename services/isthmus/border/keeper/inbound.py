@@ -61,7 +61,7 @@ class InboundDesk:
 
     def cursor(self, peer: SiteId) -> int:
         """Return the last sequence number taken in from `peer`."""
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             return self._last_sequence(tx, peer)
 
     def examine(self, peer: SiteId, envelope: bytes) -> tuple[Manifest, bytes | None]:
@@ -77,7 +77,7 @@ class InboundDesk:
             if len(envelope) > MAX_ENVELOPE:
                 raise Refusal(Code.TOO_LARGE, "An envelope is too large.")  # noqa: TRY301 - one place notes them all
             manifest = verified_manifest(envelope, self._desk.peer(peer))
-            with self._desk.store.transaction() as tx:
+            with self._desk.store.reading() as tx:
                 row = tx.row("SELECT * FROM crossing WHERE id = ?", manifest.crossing)
                 if row is not None and row["envelope"] == envelope and row["receipt"] is not None:
                     return manifest, bytes(row["receipt"])
@@ -106,15 +106,15 @@ class InboundDesk:
             self._desk.blobs.release(digest)
             self.turn_away(peer, Code.PAYLOAD_ALTERED, Digest.of(envelope))
             raise Refusal(Code.PAYLOAD_ALTERED, "The sealed payload is not the one that the manifest names.")
-        with self._desk.store.transaction() as tx:
-            self._enter(tx, peer, manifest, envelope)
         opened = self._open(peer, manifest)
         with self._desk.store.transaction() as tx:
+            self._fits(tx, peer, manifest, tx.row("SELECT * FROM crossing WHERE id = ?", manifest.crossing), envelope)
+            self._enter(tx, peer, manifest, envelope)
             return self._decide(tx, peer, manifest, envelope, opened)
 
     def deliveries(self, after: int) -> Deliveries:
         """Return what came after ordinal `after`."""
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             rows = tx.execute(
                 "SELECT ordinal, body FROM delivery WHERE ordinal > ? ORDER BY ordinal LIMIT ?", after, MAX_DELIVERIES
             ).fetchall()
@@ -126,7 +126,7 @@ class InboundDesk:
 
     def payload(self, crossing: CrossingId) -> bytearray:
         """Return the plaintext of an accepted crossing."""
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             row = self._desk.crossing(tx, crossing)
             if row["direction"] != "in" or row["state"] not in {State.ACCEPTED, State.DELIVERED}:
                 raise Refusal(Code.NOT_FOUND, "No accepted crossing of this id came in.")
@@ -202,7 +202,7 @@ class InboundDesk:
 
     def _open(self, peer: SiteId, manifest: Manifest) -> Opened | Code:
         """Open and check the payload; a `Code` where that fails."""
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             now = self._desk.now(tx)
             row = self._desk.order(tx, manifest.order)
         if manifest.issued_at > now + SKEW_S:

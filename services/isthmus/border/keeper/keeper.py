@@ -31,6 +31,7 @@ from isthmus.contracts.inside import (
     UsageReport,
 )
 from isthmus.contracts.ledger import CrossingEntry, GenesisEntry, Log
+from isthmus.contracts.link import HeadsAnswer
 from isthmus.proof import canonical, checkpoint, merkle, signing
 from isthmus.proof.canonical import from_base64
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from isthmus.border.keeper.desk import Desk
     from isthmus.border.keeper.ledger import Transaction
-    from isthmus.contracts.link import Heads, HeadsAnswer, Opening
+    from isthmus.contracts.link import Heads, Opening
 
 ENTRIES_AT_ONCE = 500
 
@@ -93,19 +94,19 @@ class Keeper:
     def next_for(self, peer: SiteId) -> SealedCrossing | None:
         """Return the first crossing to `peer` that it has not receipted, marked as sent."""
         self.heads.require_open(peer)
-        with self._desk.store.transaction() as tx:
-            row = tx.row(
+        with self._desk.store.reading() as view:
+            row = view.row(
                 "SELECT * FROM crossing WHERE direction = 'out' AND peer = ? AND sequence IS NOT NULL"
                 " AND state IN ('logged', 'sent') ORDER BY sequence LIMIT 1",
                 peer,
             )
-            if row is None:
-                return None
-            if row["state"] == State.LOGGED:
-                self._desk.move(tx, CrossingId(row["id"]), State.SENT)
-            return SealedCrossing(
-                CrossingId(row["id"]), row["sequence"], bytes(row["envelope"]), Digest(row["sealed"]), row["size"]
-            )
+        if row is None:
+            return None
+        crossing = CrossingId(row["id"])
+        with self._desk.store.transaction() as tx:
+            if self._desk.crossing(tx, crossing)["state"] == State.LOGGED:
+                self._desk.move(tx, crossing, State.SENT)
+        return SealedCrossing(crossing, row["sequence"], bytes(row["envelope"]), Digest(row["sealed"]), row["size"])
 
     def blob(self, peer: SiteId, digest: Digest, start: int, length: int | None) -> Iterator[bytes]:
         """Return the sealed payload of a crossing to `peer`.
@@ -114,7 +115,7 @@ class Keeper:
             Refusal: nothing logged for this peer has it.
         """
         self.heads.require_open(peer)
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             row = tx.row(
                 "SELECT size FROM crossing WHERE direction = 'out' AND peer = ? AND sealed = ?"
                 " AND state IN ('logged', 'sent')",
@@ -205,25 +206,34 @@ class Keeper:
         """Return what this side states when the link opens."""
         return self.heads.opening(peer, self.inbound.cursor(peer))
 
+    def acknowledged(self, peer: SiteId, receipt: bytes, theirs: Heads | HeadsAnswer) -> HeadsAnswer | None:
+        """Take in a receipt and the heads that came with it, together; return own heads where they are asked for."""
+        with self._desk.store.transaction():
+            self.receipted(peer, receipt)
+            if isinstance(theirs, HeadsAnswer):
+                self.heads.answered(peer, theirs)
+                return None
+            return self.heads.answer(peer, theirs)
+
     def exchange(self, peer: SiteId, theirs: Heads) -> HeadsAnswer:
         """Cosign the peer's heads and return own ones."""
         return self.heads.answer(peer, theirs)
 
     def ledger(self) -> LedgerView:
         """Return both logs' heads."""
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             logs = tuple(self._log_view(tx, log) for log in Log)
         return LedgerView(site=self._desk.site, logs=logs, halted=self.heads.halted())
 
     def entries(self, log: Log, start: int) -> LedgerEntries:
         """Return entries of a log from `start` on."""
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             found = tx.entries(log, start, ENTRIES_AT_ONCE)
         return LedgerEntries(log=log, start=start, entries=tuple(e.decode() for e in found))
 
     def evidence(self) -> Evidence:
         """Return all that this border puts into an evidence bundle."""
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             return Evidence(
                 site=self._desk.site,
                 genesis=canonical.digest(self._desk.genesis),
@@ -240,7 +250,7 @@ class Keeper:
     def usage(self) -> UsageReport:
         """Return what crossed, by kind and direction."""
         totals: dict[tuple[str, str], list[int]] = {}
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             rows = tx.execute("SELECT kind, direction, size, envelope FROM crossing WHERE entry IS NOT NULL").fetchall()
         for row in rows:
             total = totals.setdefault((row["kind"], row["direction"]), [0, 0, 0])

@@ -134,17 +134,20 @@ class LedgerStore:
     """The SQLite file of one border. One writer at a time; safe to call from any thread.
 
     Args:
-        path: the file, or `:memory:`.
+        path: the file.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
+        self._read_lock = threading.Lock()
+        self._current: Transaction | None = None
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.row_factory = sqlite3.Row
+            self._db = _connect(path)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(SCHEMA)
+            self._reader = _connect(path)
+            self._reader.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:
             raise _unavailable(error) from error
 
@@ -152,11 +155,18 @@ class LedgerStore:
     def transaction(self) -> Iterator[Transaction]:
         """Open a transaction: all of it is durable when the block ends, or none of it is there.
 
+        One opened inside another of the same thread is part of it: durable with it, undone alone when its own block
+        fails. What is to be done `after` waits for the outer one.
+
         Raises:
             Fault: the disk is full or the file cannot be written (`LEDGER_UNAVAILABLE`). Nothing has changed.
         """
         with self._lock:
-            transaction = Transaction(self._db)
+            if self._current is not None:
+                with self._part_of(self._current) as part:
+                    yield part
+                return
+            transaction = self._current = Transaction(self._db)
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield transaction
@@ -167,8 +177,36 @@ class LedgerStore:
             except BaseException:
                 self._roll_back()
                 raise
+            finally:
+                self._current = None
         for action in transaction.after:
             action()
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Open a consistent view of what is durable. It waits for no writer, and nothing can be written in it."""
+        with self._read_lock:
+            try:
+                self._reader.execute("BEGIN")
+                yield Transaction(self._reader)
+            except sqlite3.Error as error:
+                raise _unavailable(error) from error
+            finally:
+                if self._reader.in_transaction:
+                    self._reader.execute("ROLLBACK")
+
+    @contextmanager
+    def _part_of(self, outer: Transaction) -> Iterator[Transaction]:
+        planned = len(outer.after)
+        self._db.execute("SAVEPOINT part")
+        try:
+            yield outer
+        except BaseException:
+            self._db.execute("ROLLBACK TO part")
+            del outer.after[planned:]
+            raise
+        finally:
+            self._db.execute("RELEASE part")
 
     def limit_pages(self, pages: int) -> None:
         """Let the file grow to `pages` pages at most, as a full disk would."""
@@ -180,10 +218,18 @@ class LedgerStore:
         with self._lock:
             self._roll_back()
             self._db.close()
+        with self._read_lock:
+            self._reader.close()
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.row_factory = sqlite3.Row
+    return db
 
 
 def _unavailable(error: sqlite3.Error) -> Fault:

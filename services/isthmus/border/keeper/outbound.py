@@ -90,19 +90,19 @@ class OutboundDesk:
         crossing = crossing_id(header.order, header.kind, header.recipient, header.slot)
         if len(payload) != header.size:
             raise Refusal(Code.TRUNCATED, f"The candidate has {len(payload)} bytes of {header.size}.")
-        with self._desk.store.transaction() as tx:
+        with self._desk.store.reading() as tx:
             order = self._order(tx, header, payload)
         checked = self._checked(order, header, crossing, payload)
         plaintext = Digest.of(checked.data)
-        with self._desk.store.transaction() as tx:
-            row = tx.row("SELECT * FROM crossing WHERE id = ?", crossing)
-            if row is not None and (done := self._repeated(tx, row, plaintext)):
-                return done
+        if done := self._repeated(crossing, plaintext):
+            return done
+        with self._desk.store.reading() as tx:
             origin = self._origin(tx, order, header)
         draft = self._sealed(order, header, crossing, checked, origin)
         with self._desk.store.transaction() as tx:
+            if done := self._repeated(crossing, plaintext):  # the same candidate came twice at the same time
+                return done
             self._insert(tx, draft)
-        with self._desk.store.transaction() as tx:
             self.proceed(tx, crossing)
             return status_of(self._desk.crossing(tx, crossing))
 
@@ -114,6 +114,8 @@ class OutboundDesk:
         state = State(row["state"])
         if state is State.DRAFTED:
             desk.move(tx, crossing, State.CHECKED)
+        if manifest.kind is Kind.MODEL:  # what the job has taken in since it was drafted is in its lineage too
+            manifest = self._with_lineage(tx, manifest)
         covering = self._covering(tx, manifest)
         decision = desk.policy.decide(self._facts(tx, row, manifest, covering), crossing)
         match decision:
@@ -207,17 +209,20 @@ class OutboundDesk:
                     self.notify(tx, header.order, crossing, Code.NOT_RELEASED)
             raise
 
-    def _repeated(self, tx: Transaction, row: sqlite3.Row, plaintext: Digest) -> CandidateStatus | None:
-        """Recognise a repeat; None where this candidate takes the place of one that is not sealed yet."""
-        if row["plaintext"] == plaintext:
-            if row["state"] == State.DRAFTED:  # the process died between drafting and deciding
-                self.proceed(tx, CrossingId(row["id"]))
-            return status_of(self._desk.crossing(tx, CrossingId(row["id"])))
-        if row["state"] in {State.DRAFTED, State.HELD}:
-            return None
-        self._decided(tx, CrossingId(row["id"]), "refuse", (), code=Code.CONFLICTING_PAYLOAD)
-        tx.after.append(_conflict)
-        return status_of(row)
+    def _repeated(self, crossing: CrossingId, plaintext: Digest) -> CandidateStatus | None:
+        """Recognise a repeat; None where this candidate is new, or takes the place of one that is not sealed yet."""
+        with self._desk.store.reading() as view:
+            if view.row("SELECT 1 FROM crossing WHERE id = ?", crossing) is None:
+                return None
+        with self._desk.store.transaction() as tx:
+            row = self._desk.crossing(tx, crossing)
+            if row["plaintext"] == plaintext:
+                return status_of(row)
+            if row["state"] in {State.DRAFTED, State.HELD}:
+                return None
+            self._decided(tx, crossing, "refuse", (), code=Code.CONFLICTING_PAYLOAD)
+            tx.after.append(_conflict)
+            return status_of(row)
 
     def _sealed(
         self, order: Order, header: CandidateHeader, crossing: CrossingId, checked: Checked, origin: Origin
@@ -388,6 +393,13 @@ class OutboundDesk:
             bits=manifest.information_bits,
             bits_left=int(charged["bits"]) if charged else 0,
         )
+
+    def _with_lineage(self, tx: Transaction, manifest: Manifest) -> Manifest:
+        order = self._desk.order(tx, manifest.order)
+        if order is None:
+            raise Refusal(Code.ORDER_UNKNOWN, "No such order stands in this border's ledger.")
+        lineage, named = self._lineage(tx, order.order, manifest.kind, manifest.recipient)
+        return manifest.model_copy(update={"lineage": lineage, "recipients": named})
 
     def _lineage(
         self, tx: Transaction, order: Order, kind: Kind, recipient: SiteId

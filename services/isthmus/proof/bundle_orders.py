@@ -1,0 +1,262 @@
+"""The verifier's third room: what each border decided inside, and that orders, keys and budget agree with it.
+
+1. What was sent was drafted with the same sealed bytes and then decided to be released, once, and never rejected.
+   What was decided to be released or about something that came in stands in the crossings log.
+2. An order's id is the digest of its body. An order accepted is an entry of its own, within the genesis' quotas.
+3. Keys go out for an accepted, open order alone.
+4. What is charged to an order stays within what it reserved, and its closing says so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from isthmus.contracts.crossings import RELEASES, Kind
+from isthmus.contracts.evidence import Examined, FindingCode
+from isthmus.contracts.ledger import (
+    Approved,
+    Decided,
+    Drafted,
+    KeysReleased,
+    LinkHalted,
+    Log,
+    OrderAccepted,
+    OrderClosed,
+    PeerRefused,
+    Rejected,
+    SnapshotFrozen,
+)
+
+if TYPE_CHECKING:
+    from isthmus.contracts.identifiers import CrossingId, Digest, OrderId, SiteId
+    from isthmus.contracts.roster import Quotas
+    from isthmus.proof.bundle_crossings import Crossing
+    from isthmus.proof.bundle_findings import Book
+    from isthmus.proof.bundle_ledgers import Ledger
+
+
+@dataclass(slots=True)
+class Diary:
+    """One internal log, by what its entries are about. Numbers are indices in the log."""
+
+    drafted: defaultdict[CrossingId, list[tuple[int, Drafted]]] = field(default_factory=lambda: defaultdict(list))
+    decided: defaultdict[CrossingId, list[tuple[int, Decided]]] = field(default_factory=lambda: defaultdict(list))
+    rejected: set[CrossingId] = field(default_factory=set)
+    accepted: dict[OrderId, tuple[int, OrderAccepted]] = field(default_factory=dict)
+    closed: dict[OrderId, tuple[int, OrderClosed]] = field(default_factory=dict)
+    keys: list[tuple[int, KeysReleased]] = field(default_factory=list)
+    approved: list[tuple[int, Approved]] = field(default_factory=list)
+    frozen: dict[Digest, tuple[int, SnapshotFrozen]] = field(default_factory=dict)
+
+    def released(self, crossing: CrossingId) -> int | None:
+        """Return where a crossing was decided to be released, None where that was not, or not just once."""
+        found = [i for i, d in self.decided[crossing] if d.direction == "out" and d.outcome == "release"]
+        return found[0] if len(found) == 1 else None
+
+
+def read(book: Book, ledger: Ledger) -> Diary:
+    """Sort a site's internal entries; report halts and refused peers; find what stands twice."""
+    diary = Diary()
+    for index, entry in enumerate(ledger.internal):
+        match entry:
+            case Drafted():
+                diary.drafted[entry.crossing].append((index, entry))
+            case Decided():
+                diary.decided[entry.crossing].append((index, entry))
+            case Rejected():
+                diary.rejected.add(entry.crossing)
+            case KeysReleased():
+                diary.keys.append((index, entry))
+            case Approved():
+                diary.approved.append((index, entry))
+            case SnapshotFrozen():
+                diary.frozen.setdefault(entry.commitment, (index, entry))
+            case OrderAccepted() if entry.order not in diary.accepted:
+                diary.accepted[entry.order] = (index, entry)
+            case OrderClosed() if entry.order in diary.accepted and entry.order not in diary.closed:
+                diary.closed[entry.order] = (index, entry)
+            case OrderAccepted() | OrderClosed():
+                _find(book, FindingCode.ORDER_DIFFERS, ledger, index, "an order opens or closes out of turn")
+            case LinkHalted():
+                _find(book, FindingCode.LINK_HALTED, ledger, index, f"the link to {entry.peer}: {entry.code.value}")
+            case PeerRefused():
+                _find(book, FindingCode.PEER_REFUSED, ledger, index, f"from {entry.peer}: {entry.code.value}")
+            case _:
+                pass
+    return diary
+
+
+def check_decisions(book: Book, ledger: Ledger, diary: Diary, crossings: tuple[Crossing, ...]) -> None:
+    """Check that each crossing of the log was decided, and each decision to let one pass stands in the log."""
+    sent = {c.id for c in crossings if c.sent}
+    received = {c.id for c in crossings if not c.sent}
+    for crossing in crossings:
+        book.count(Examined.DECISIONS)
+        if crossing.sent:
+            _check_sent(book, diary, crossing)
+        else:
+            _check_received(book, diary, crossing)
+    for id_, entries in diary.decided.items():
+        for index, decided in entries:
+            unlogged = decided.outcome == "release" and id_ not in sent
+            if unlogged or (decided.direction == "in" and id_ not in received):
+                detail = "it was decided, and does not stand in the crossings log"
+                _find(book, FindingCode.CROSSING_UNLOGGED, ledger, index, detail, id_)
+
+
+def check_orders(book: Book, ledger: Ledger, diary: Diary, crossings: tuple[Crossing, ...]) -> None:
+    """Check orders, the keys released under them, and what was charged to them."""
+    known: dict[OrderId, Crossing] = {}
+    for c in crossings:
+        if c.manifest.kind is Kind.ORDER:
+            _check_order(book, diary, c)
+            known.setdefault(c.manifest.order, c)
+        else:
+            _check_belongs(book, known.get(c.manifest.order), c)
+    taken = {o for o, c in known.items() if c.entry.verdict == "accepted"}
+    for order in diary.accepted.keys() - taken:
+        index = diary.accepted[order][0]
+        _find(book, FindingCode.ORDER_NOT_ACCEPTED, ledger, index, "an order was entered that no crossing brought")
+    for index, keys in diary.keys:
+        book.count(Examined.KEY_RELEASES)
+        opened, closed = diary.accepted.get(keys.order), diary.closed.get(keys.order)
+        if opened is None or opened[0] > index or (closed is not None and closed[0] < index):
+            _find(book, FindingCode.KEYS_WITHOUT_ORDER, ledger, index, "keys went out without an open order")
+    for order in diary.accepted:
+        _check_budget(book, ledger, diary, order, crossings)
+    if ledger.genesis is not None:
+        _check_quotas(book, ledger, diary, ledger.genesis.quotas)
+
+
+def _check_sent(book: Book, diary: Diary, c: Crossing) -> None:
+    """Check that a crossing was drafted with these bytes, then released, and not refused in between."""
+    drafts, released = diary.drafted[c.id], diary.released(c.id)
+    if not drafts or drafts[-1][1].sealed != c.manifest.payload.digest or drafts[-1][1].order != c.manifest.order:
+        _at(book, FindingCode.DRAFT_MISSING, c, "no last draft has these sealed bytes and this order")
+        return
+    refused = [i for i, d in diary.decided[c.id] if d.outcome == "refuse" and d.direction == "out"]
+    if released is None or released < drafts[-1][0] or any(drafts[-1][0] < i < released for i in refused):
+        _at(book, FindingCode.DECISION_MISSING, c, "its last draft was not followed by one decision to release it")
+    if c.id in diary.rejected:
+        _at(book, FindingCode.RELEASED_AFTER_REJECTION, c, "an officer rejected it")
+
+
+def _check_received(book: Book, diary: Diary, c: Crossing) -> None:
+    """Check that what came in was decided once, as the entry says."""
+    decided = [(d.outcome, d.code) for _, d in diary.decided[c.id] if d.direction == "in"]
+    outcome = "accept" if c.entry.verdict == "accepted" else "refuse"
+    if decided != [(outcome, c.entry.code)]:
+        _at(book, FindingCode.DECISION_MISSING, c, "the internal log does not hold this one decision")
+
+
+def _check_order(book: Book, diary: Diary, c: Crossing) -> None:
+    """Check an order crossing: its id, and in the ledger that accepted it, its own entry."""
+    book.count(Examined.ORDERS)
+    manifest = c.manifest
+    if manifest.plaintext != str(manifest.order) or manifest.slot != 0:
+        _at(book, FindingCode.ORDER_ID_MISMATCH, c, "its id is not the digest of its body")
+    if c.entry.verdict != "accepted":
+        return
+    _, accepted = diary.accepted.get(manifest.order, (0, None))
+    if accepted is None or (accepted.job, accepted.peer) != (manifest.job, manifest.sender):
+        _at(book, FindingCode.ORDER_NOT_ACCEPTED, c, "the internal log has no such order of this job and peer")
+
+
+def _check_belongs(book: Book, order: Crossing | None, c: Crossing) -> None:
+    """Check that a crossing belongs to an order that stands earlier in the same ledger, between the same sites.
+
+    What the receiver refused may belong to none: that is a reason to refuse.
+    """
+    if c.entry.verdict == "refused":
+        return
+    manifest = c.manifest
+    if order is None or order.entry.verdict == "refused":
+        _at(book, FindingCode.ORDER_UNKNOWN, c, "no order of this ledger asks for it")
+        return
+    asked = order.manifest
+    same = (manifest.job, manifest.purpose, {manifest.sender, manifest.recipient}) == (
+        asked.job,
+        asked.purpose,
+        {asked.sender, asked.recipient},
+    )
+    downward = manifest.kind is Kind.MODEL
+    if not same or (downward and manifest.sender != asked.sender) or manifest.expires_at > asked.expires_at:
+        _at(book, FindingCode.ORDER_DIFFERS, c, "job, purpose, sites or expiry are not those of its order")
+
+
+def _check_budget(book: Book, ledger: Ledger, diary: Diary, order: OrderId, crossings: tuple[Crossing, ...]) -> None:
+    """Check an order's charges against its reservation, its closing, and the releases they paid for."""
+    opened, accepted = diary.accepted[order]
+    closing, closed = diary.closed.get(order, (None, None))
+    charges = [(i, d.spent_bits) for drafts in diary.drafted.values() for i, d in drafts if d.order == order]
+    spent = sum(bits for _, bits in charges)
+    if spent > accepted.reserved_bits:
+        detail = f"{spent} bits were charged, {accepted.reserved_bits} were reserved"
+        _find(book, FindingCode.BUDGET_OVERSPENT, ledger, opened, detail)
+    explained = True
+    for c in crossings:
+        if c.sent and c.manifest.order == order and c.manifest.kind in RELEASES:
+            explained &= _check_paid(book, diary, c)
+    if closed is None or closing is None:
+        return
+    by_then = sum(bits for i, bits in charges if i < closing)
+    unexplained = closed.spent_bits - by_then
+    if unexplained > 0 and (not explained or _turned_away(diary)):
+        detail = f"{unexplained} bits were charged for candidates that were refused before they were drafted"
+        _find(book, FindingCode.CHARGE_WITHOUT_DRAFT, ledger, closing, detail)
+        unexplained = 0
+    if unexplained or closed.spent_bits + closed.returned_bits != accepted.reserved_bits or spent != by_then:
+        detail = "the closing does not agree with the charges and the reservation"
+        _find(book, FindingCode.BUDGET_DISAGREES, ledger, closing, detail)
+
+
+def _check_paid(book: Book, diary: Diary, c: Crossing) -> bool:
+    """Check that a release cost at least its bits; False where it was charged before it was drafted."""
+    drafts = diary.drafted[c.id]
+    if drafts and any(i < drafts[0][0] for i, d in diary.decided[c.id] if d.outcome == "refuse"):
+        return False
+    if sum(d.spent_bits for _, d in drafts) < c.manifest.information_bits:
+        _at(book, FindingCode.BUDGET_DISAGREES, c, "it says more bits than it was charged")
+    return True
+
+
+def _turned_away(diary: Diary) -> bool:
+    """Tell whether a candidate was refused that never became a draft: it is charged all the same."""
+    return any(
+        d.outcome == "refuse" and d.direction == "out"
+        for id_, decided in diary.decided.items()
+        if id_ not in diary.drafted or not diary.drafted[id_]
+        for _, d in decided
+    )
+
+
+def _check_quotas(book: Book, ledger: Ledger, diary: Diary, quotas: Quotas) -> None:
+    """Go through openings and closings in order, and hold each peer to what the genesis lets it ask for."""
+    steps = [(i, a.peer, 1, 1, a.reserved_bits, a.reserved_bits) for i, a in diary.accepted.values()]
+    steps += [
+        (i, diary.accepted[order][1].peer, -1, 0, c.spent_bits - diary.accepted[order][1].reserved_bits, 0)
+        for order, (i, c) in diary.closed.items()
+    ]
+    use: defaultdict[SiteId, tuple[int, int, int]] = defaultdict(lambda: (0, 0, 0))
+    for index, peer, is_open, order, bits, reserved in sorted(steps):
+        opened, orders, total = use[peer]
+        use[peer] = (opened, orders, total) = (opened + is_open, orders + order, total + bits)
+        if (
+            opened > quotas.open_orders_per_peer
+            or orders > quotas.orders_per_peer
+            or reserved > quotas.information_bits_per_order
+            or total > quotas.information_bits_per_peer
+        ):
+            _find(book, FindingCode.QUOTA_EXCEEDED, ledger, index, f"{peer} asked for more than the genesis allows")
+
+
+def _find(
+    book: Book, code: FindingCode, ledger: Ledger, index: int, detail: str, crossing: CrossingId | None = None
+) -> None:
+    book.find(code, detail, site=ledger.site, log=Log.INTERNAL, index=index, crossing=crossing)
+
+
+def _at(book: Book, code: FindingCode, c: Crossing, detail: str) -> None:
+    book.find(code, detail, site=c.ledger, log=Log.CROSSINGS, index=c.index, crossing=c.id)

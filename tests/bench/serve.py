@@ -18,7 +18,7 @@ from isthmus.border.settings import BorderSettings
 from isthmus.client.border import BorderClient
 from isthmus.coordinator.app import assemble
 from isthmus.coordinator.settings import CoordinatorSettings
-from isthmus.kit import journal
+from isthmus.kit import journal, looping
 from isthmus.kit.clock import SystemClock
 from isthmus.kit.serving import Address, serve
 from isthmus.kit.tokens import read_token
@@ -55,4 +55,4 @@ async def coordinate(settings: CoordinatorSettings, stop: asyncio.Event) -> None
 
 if __name__ == "__main__":
     journal.configure(f"{sys.argv[1]} {os.getpid()}")
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    looping.run(main(sys.argv[1], Path(sys.argv[2])))

@@ -90,6 +90,7 @@ def test_a_short_key_or_no_binding_is_refused(key: bytes, aad: bytes) -> None:
         seal_group(table(), key, aad)
 
 
+@settings(deadline=None)
 @given(position=st.integers(0, len(STORED.data) - 1), mask=st.integers(1, 255))
 def test_a_flipped_byte_is_refused(position: int, mask: int) -> None:
     data = bytearray(STORED.data)
@@ -97,7 +98,7 @@ def test_a_flipped_byte_is_refused(position: int, mask: int) -> None:
     refused(replace(STORED, data=bytes(data)))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(position=st.integers(4, len(STORED.data) - 1), mask=st.integers(1, 255))
 def test_a_flipped_byte_is_refused_even_where_its_digest_was_registered_anew(position: int, mask: int) -> None:
     """Past the four bytes of the magic number, which say nothing, the cipher alone holds."""
@@ -106,6 +107,7 @@ def test_a_flipped_byte_is_refused_even_where_its_digest_was_registered_anew(pos
     refused(replace(STORED, data=bytes(data)).registered_anew())
 
 
+@settings(deadline=None)
 @given(length=st.integers(0, len(STORED.data) - 1))
 def test_a_truncated_file_is_refused(length: int) -> None:
     refused(replace(STORED, data=STORED.data[:length]))

@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING, TypeVar
 
 from isthmus.client.problems import FIRST_ERROR, error_of, reaching, read
+from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.inside import (
     CandidateHeader,
     CandidateStatus,
@@ -75,13 +76,17 @@ class BorderClient:
 
     async def payload(self, crossing: CrossingId) -> bytearray:
         """Return the plaintext of an accepted inbound crossing."""
-        plain = bytearray()
         with reaching("The border"):
             async with self._http.stream("GET", f"/v1/crossings/{crossing}/payload", headers=self._headers) as response:
-                async for chunk in response.aiter_raw(PIECE):
-                    plain += chunk
-        if response.status_code >= FIRST_ERROR:
-            raise error_of(response.status_code, bytes(plain))
+                if response.status_code >= FIRST_ERROR:
+                    raise error_of(response.status_code, await response.aread())
+                size = int(response.headers["content-length"])
+                plain, filled = bytearray(size), 0
+                async for chunk in response.aiter_raw():
+                    plain[filled : filled + len(chunk)] = chunk
+                    filled += len(chunk)
+        if filled != size:
+            raise Fault(Code.PEER_UNREACHABLE, "The border's answer was cut short.", remedy="It is asked again.")
         return plain
 
     async def delivered(self, crossing: CrossingId) -> None:

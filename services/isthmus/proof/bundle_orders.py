@@ -31,6 +31,7 @@ from isthmus.contracts.ledger import (
 
 if TYPE_CHECKING:
     from isthmus.contracts.identifiers import CrossingId, Digest, OrderId, SiteId
+    from isthmus.contracts.ledger import InternalEntry
     from isthmus.contracts.roster import Quotas
     from isthmus.proof.bundle_crossings import Crossing
     from isthmus.proof.bundle_findings import Book
@@ -43,6 +44,7 @@ class Diary:
 
     drafted: defaultdict[CrossingId, list[tuple[int, Drafted]]] = field(default_factory=lambda: defaultdict(list))
     decided: defaultdict[CrossingId, list[tuple[int, Decided]]] = field(default_factory=lambda: defaultdict(list))
+    charges: defaultdict[OrderId, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     rejected: set[CrossingId] = field(default_factory=set)
     accepted: dict[OrderId, tuple[int, OrderAccepted]] = field(default_factory=dict)
     closed: dict[OrderId, tuple[int, OrderClosed]] = field(default_factory=dict)
@@ -52,8 +54,17 @@ class Diary:
 
     def released(self, crossing: CrossingId) -> int | None:
         """Return where a crossing was decided to be released, None where that was not, or not just once."""
-        found = [i for i, d in self.decided[crossing] if d.direction == "out" and d.outcome == "release"]
+        found = [i for i, d in self.decided.get(crossing, ()) if d.direction == "out" and d.outcome == "release"]
         return found[0] if len(found) == 1 else None
+
+    def turned_away(self) -> bool:
+        """Tell whether a candidate was refused that never became a draft: it is charged all the same."""
+        return any(
+            d.outcome == "refuse" and d.direction == "out"
+            for crossing, decided in self.decided.items()
+            if crossing not in self.drafted
+            for _, d in decided
+        )
 
 
 def read(book: Book, ledger: Ledger) -> Diary:
@@ -61,30 +72,15 @@ def read(book: Book, ledger: Ledger) -> Diary:
     diary = Diary()
     for index, entry in enumerate(ledger.internal):
         match entry:
-            case Drafted():
-                diary.drafted[entry.crossing].append((index, entry))
-            case Decided():
-                diary.decided[entry.crossing].append((index, entry))
-            case Rejected():
-                diary.rejected.add(entry.crossing)
-            case KeysReleased():
-                diary.keys.append((index, entry))
-            case Approved():
-                diary.approved.append((index, entry))
-            case SnapshotFrozen():
-                diary.frozen.setdefault(entry.commitment, (index, entry))
-            case OrderAccepted() if entry.order not in diary.accepted:
-                diary.accepted[entry.order] = (index, entry)
-            case OrderClosed() if entry.order in diary.accepted and entry.order not in diary.closed:
-                diary.closed[entry.order] = (index, entry)
             case OrderAccepted() | OrderClosed():
-                _find(book, FindingCode.ORDER_DIFFERS, ledger, index, "an order opens or closes out of turn")
+                if not _order_noted(diary, index, entry):
+                    _find(book, FindingCode.ORDER_DIFFERS, ledger, index, "an order opens or closes out of turn")
             case LinkHalted():
                 _find(book, FindingCode.LINK_HALTED, ledger, index, f"the link to {entry.peer}: {entry.code.value}")
             case PeerRefused():
                 _find(book, FindingCode.PEER_REFUSED, ledger, index, f"from {entry.peer}: {entry.code.value}")
             case _:
-                pass
+                _note(diary, index, entry)
     return diary
 
 
@@ -124,19 +120,49 @@ def check_orders(book: Book, ledger: Ledger, diary: Diary, crossings: tuple[Cros
         opened, closed = diary.accepted.get(keys.order), diary.closed.get(keys.order)
         if opened is None or opened[0] > index or (closed is not None and closed[0] < index):
             _find(book, FindingCode.KEYS_WITHOUT_ORDER, ledger, index, "keys went out without an open order")
+    releases: defaultdict[OrderId, list[Crossing]] = defaultdict(list)
+    for c in crossings:
+        if c.sent and c.manifest.kind in RELEASES:
+            releases[c.manifest.order].append(c)
     for order in diary.accepted:
-        _check_budget(book, ledger, diary, order, crossings)
+        _check_budget(book, ledger, diary, order, releases[order])
     if ledger.genesis is not None:
         _check_quotas(book, ledger, diary, ledger.genesis.quotas)
 
 
+def _order_noted(diary: Diary, index: int, entry: OrderAccepted | OrderClosed) -> bool:
+    """Note that an order opens or closes; False where it has done so, or closes before it opens."""
+    if isinstance(entry, OrderAccepted):
+        return diary.accepted.setdefault(entry.order, (index, entry))[0] == index
+    return entry.order in diary.accepted and diary.closed.setdefault(entry.order, (index, entry))[0] == index
+
+
+def _note(diary: Diary, index: int, entry: InternalEntry | None) -> None:
+    match entry:
+        case Drafted():
+            diary.drafted[entry.crossing].append((index, entry))
+            diary.charges[entry.order].append((index, entry.spent_bits))
+        case Decided():
+            diary.decided[entry.crossing].append((index, entry))
+        case Rejected():
+            diary.rejected.add(entry.crossing)
+        case KeysReleased():
+            diary.keys.append((index, entry))
+        case Approved():
+            diary.approved.append((index, entry))
+        case SnapshotFrozen():
+            diary.frozen.setdefault(entry.commitment, (index, entry))
+        case _:
+            pass
+
+
 def _check_sent(book: Book, diary: Diary, c: Crossing) -> None:
     """Check that a crossing was drafted with these bytes, then released, and not refused in between."""
-    drafts, released = diary.drafted[c.id], diary.released(c.id)
+    drafts, released = diary.drafted.get(c.id), diary.released(c.id)
     if not drafts or drafts[-1][1].sealed != c.manifest.payload.digest or drafts[-1][1].order != c.manifest.order:
         _at(book, FindingCode.DRAFT_MISSING, c, "no last draft has these sealed bytes and this order")
         return
-    refused = [i for i, d in diary.decided[c.id] if d.outcome == "refuse" and d.direction == "out"]
+    refused = [i for i, d in diary.decided.get(c.id, ()) if d.outcome == "refuse" and d.direction == "out"]
     if released is None or released < drafts[-1][0] or any(drafts[-1][0] < i < released for i in refused):
         _at(book, FindingCode.DECISION_MISSING, c, "its last draft was not followed by one decision to release it")
     if c.id in diary.rejected:
@@ -145,7 +171,7 @@ def _check_sent(book: Book, diary: Diary, c: Crossing) -> None:
 
 def _check_received(book: Book, diary: Diary, c: Crossing) -> None:
     """Check that what came in was decided once, as the entry says."""
-    decided = [(d.outcome, d.code) for _, d in diary.decided[c.id] if d.direction == "in"]
+    decided = [(d.outcome, d.code) for _, d in diary.decided.get(c.id, ()) if d.direction == "in"]
     outcome = "accept" if c.entry.verdict == "accepted" else "refuse"
     if decided != [(outcome, c.entry.code)]:
         _at(book, FindingCode.DECISION_MISSING, c, "the internal log does not hold this one decision")
@@ -186,50 +212,37 @@ def _check_belongs(book: Book, order: Crossing | None, c: Crossing) -> None:
         _at(book, FindingCode.ORDER_DIFFERS, c, "job, purpose, sites or expiry are not those of its order")
 
 
-def _check_budget(book: Book, ledger: Ledger, diary: Diary, order: OrderId, crossings: tuple[Crossing, ...]) -> None:
+def _check_budget(book: Book, ledger: Ledger, diary: Diary, order: OrderId, releases: list[Crossing]) -> None:
     """Check an order's charges against its reservation, its closing, and the releases they paid for."""
     opened, accepted = diary.accepted[order]
-    closing, closed = diary.closed.get(order, (None, None))
-    charges = [(i, d.spent_bits) for drafts in diary.drafted.values() for i, d in drafts if d.order == order]
+    charges = diary.charges.get(order, [])
     spent = sum(bits for _, bits in charges)
     if spent > accepted.reserved_bits:
         detail = f"{spent} bits were charged, {accepted.reserved_bits} were reserved"
         _find(book, FindingCode.BUDGET_OVERSPENT, ledger, opened, detail)
-    explained = True
-    for c in crossings:
-        if c.sent and c.manifest.order == order and c.manifest.kind in RELEASES:
-            explained &= _check_paid(book, diary, c)
-    if closed is None or closing is None:
+    explained = [_check_paid(book, diary, c) for c in releases]
+    if order not in diary.closed:
         return
+    closing, closed = diary.closed[order]
     by_then = sum(bits for i, bits in charges if i < closing)
-    unexplained = closed.spent_bits - by_then
-    if unexplained > 0 and (not explained or _turned_away(diary)):
-        detail = f"{unexplained} bits were charged for candidates that were refused before they were drafted"
+    missing = closed.spent_bits - by_then
+    if missing > 0 and (not all(explained) or diary.turned_away()):
+        detail = f"{missing} bits were charged for candidates that were refused before they were drafted"
         _find(book, FindingCode.CHARGE_WITHOUT_DRAFT, ledger, closing, detail)
-        unexplained = 0
-    if unexplained or closed.spent_bits + closed.returned_bits != accepted.reserved_bits or spent != by_then:
+        missing = 0
+    if missing or closed.spent_bits + closed.returned_bits != accepted.reserved_bits or spent != by_then:
         detail = "the closing does not agree with the charges and the reservation"
         _find(book, FindingCode.BUDGET_DISAGREES, ledger, closing, detail)
 
 
 def _check_paid(book: Book, diary: Diary, c: Crossing) -> bool:
     """Check that a release cost at least its bits; False where it was charged before it was drafted."""
-    drafts = diary.drafted[c.id]
-    if drafts and any(i < drafts[0][0] for i, d in diary.decided[c.id] if d.outcome == "refuse"):
+    drafts = diary.drafted.get(c.id, [])
+    if drafts and any(i < drafts[0][0] for i, d in diary.decided.get(c.id, ()) if d.outcome == "refuse"):
         return False
     if sum(d.spent_bits for _, d in drafts) < c.manifest.information_bits:
         _at(book, FindingCode.BUDGET_DISAGREES, c, "it says more bits than it was charged")
     return True
-
-
-def _turned_away(diary: Diary) -> bool:
-    """Tell whether a candidate was refused that never became a draft: it is charged all the same."""
-    return any(
-        d.outcome == "refuse" and d.direction == "out"
-        for id_, decided in diary.decided.items()
-        if id_ not in diary.drafted or not diary.drafted[id_]
-        for _, d in decided
-    )
 
 
 def _check_quotas(book: Book, ledger: Ledger, diary: Diary, quotas: Quotas) -> None:

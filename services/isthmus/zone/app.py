@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from isthmus.client.border import BorderClient
+from isthmus.kit import journal
 from isthmus.kit.clock import SystemClock
 from isthmus.kit.tokens import read_token
 from isthmus.zone.catalogue import Catalogue, Database
@@ -115,6 +116,7 @@ def build(settings: ZoneSettings, clock: Clock | None = None, store: ObjectStore
 
 async def run(settings: ZoneSettings, stop: asyncio.Event, compute: Compute | None = None) -> None:
     """Serve the zone's orders until `stop` is set."""
+    journal.configure("zone")
     token = read_token(settings.compute_token)
     zone = await asyncio.to_thread(build, settings)
     try:

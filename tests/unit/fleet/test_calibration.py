@@ -16,12 +16,12 @@ PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "fleet.md"
 
 @pytest.fixture(scope="module")
 def china() -> FleetStatistics:
-    return statistics(simulate("cn-shanghai", 120, 3, 1))
+    return statistics(simulate("cn-shanghai", 200, 3, 1))
 
 
 @pytest.fixture(scope="module")
 def texas() -> FleetStatistics:
-    return statistics(simulate("us-texas", 120, 3, 1))
+    return statistics(simulate("us-texas", 200, 3, 1))
 
 
 @pytest.mark.parametrize("site", PARAMETERS)
@@ -46,15 +46,15 @@ def test_parameters_cannot_be_changed() -> None:
 
 
 def test_headways_are_the_calibrations(china: FleetStatistics, texas: FleetStatistics) -> None:
-    assert 1.4 < china.headway_median < 1.75
-    assert 1.95 < texas.headway_median < 2.4
-    assert 0.11 < china.headway_short < 0.19
-    assert 0.01 < texas.headway_short < 0.055
+    assert 1.45 < china.headway_median < 1.7
+    assert 1.95 < texas.headway_median < 2.35
+    assert 0.11 < china.headway_short < 0.17
+    assert 0.015 < texas.headway_short < 0.05
 
 
 def test_hard_braking_is_the_calibrations(china: FleetStatistics, texas: FleetStatistics) -> None:
-    assert 0.003 < china.hard_braking < 0.008
-    assert 0.008 < texas.hard_braking < 0.02
+    assert 0.0045 < china.hard_braking < 0.007
+    assert 0.0085 < texas.hard_braking < 0.0125
 
 
 @pytest.mark.parametrize("road", ["urban_intersection", "roundabout"])
@@ -72,10 +72,10 @@ def test_two_wheelers_are_the_calibrations(china: FleetStatistics, texas: FleetS
 
 def test_road_types_occur_as_the_page_says(china: FleetStatistics, texas: FleetStatistics) -> None:
     for site, measured in (("cn-shanghai", china), ("us-texas", texas)):
-        assert measured.vehicles == 120
-        assert measured.drives == 360
+        assert measured.vehicles == 200
+        assert measured.drives == 600
         for road, wanted in zip(measured.roads.values(), PARAMETERS[site].roads, strict=True):
-            assert abs(road.share - wanted.share) < 0.09
+            assert abs(road.share - wanted.share) < 0.06
 
 
 def test_a_headway_is_net_distance_over_speed_and_braking_is_counted() -> None:

@@ -14,7 +14,7 @@ def rows_of(tables: list[pa.Table]) -> list[tuple[object, ...]]:
     return sorted(tuple(row.values()) for table in tables for row in table.to_pylist())
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=30), min_size=1, max_size=6))
 def test_batches_keep_every_row_once_and_no_more_vehicles_than_a_file_takes(inputs: list[list[int]]) -> None:
     tables = [

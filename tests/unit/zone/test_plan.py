@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.contracts.crossings import Contributors, Kind
@@ -97,6 +97,7 @@ def test_orders_are_begun_models_worked_on_and_repeats_recognised(
     assert decide(delivery(kind), state) == decision
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([kind for kind in Kind if kind not in {Kind.ORDER, Kind.MODEL}]),
     st.sampled_from([None, *OrderState]),
@@ -105,6 +106,7 @@ def test_whatever_else_comes_in_moves_nothing(kind: Kind, state: OrderState | No
     assert decide(delivery(kind), state) == PassOver()
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(Kind)), st.sampled_from([None, *OrderState]))
 def test_only_a_refused_update_of_an_open_order_ends_it(kind: Kind, state: OrderState | None) -> None:
     ends = kind is Kind.MODEL_UPDATE and state is OrderState.OPEN

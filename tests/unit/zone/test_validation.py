@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.contracts.errors import Code, Refusal
@@ -32,6 +32,7 @@ def test_a_good_table_comes_back_canonical() -> None:
     assert checked.column("vehicle").to_pylist() == GOOD.column("vehicle").to_pylist()
 
 
+@settings(deadline=None)
 @given(st.permutations(range(GOOD.num_rows)))
 def test_rows_may_come_in_any_order(order: list[int]) -> None:
     assert validated(GOOD.take(pa.array(order))).to_pydict() == validated(GOOD).to_pydict()
@@ -135,6 +136,7 @@ def test_bytes_that_are_not_text_are_refused() -> None:
     assert "vin" in refusal_of(drive("s1", vin=bad)).what
 
 
+@settings(deadline=None)
 @given(st.integers(0, 7), st.integers(0, 8))
 def test_a_repeated_row_is_found_wherever_it_stands(row: int, place: int) -> None:
     table = drive("s1")
@@ -179,6 +181,7 @@ def test_another_rate_than_5_hz_is_named(step: float) -> None:
     assert "5 Hz" in what
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=30), st.floats(-0.004, 0.004))
 def test_lost_samples_and_jitter_are_fine(steps: list[int], jitter: float) -> None:
     t = np.concatenate([[0], np.cumsum(steps)]) * 0.2

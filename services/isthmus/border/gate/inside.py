@@ -172,25 +172,39 @@ def inside_app(  # noqa: C901, PLR0915 - one route after the other, nothing nest
 
 async def _candidate(request: Request) -> tuple[CandidateHeader, memoryview]:
     """Read a length-prefixed header, then exactly as many payload bytes as it states."""
-    body = bytearray()
+    head = bytearray()
     header: CandidateHeader | None = None
-    start, whole = LENGTH, LENGTH + MAX_HEADER
+    payload, filled = memoryview(b""), 0
     async for chunk in request.stream():
-        body += chunk
-        if header is None and len(body) >= start:
-            start = LENGTH + struct.unpack_from(">I", body)[0]
-            if start > LENGTH + MAX_HEADER:
-                raise Refusal(Code.TOO_LARGE, "The candidate's header is too large.")
-            if len(body) >= start > LENGTH:
-                header = canonical.load(CandidateHeader, bytes(body[LENGTH:start]))
-                if header.size > MAX_CANDIDATE:
-                    raise Refusal(Code.TOO_LARGE, f"A candidate has at most {MAX_CANDIDATE} bytes.")
-                whole = start + header.size
-        if len(body) > whole:
+        rest = memoryview(chunk)
+        if header is None:
+            head += chunk
+            header, start = _header(head)
+            if header is None:
+                continue
+            payload, rest = memoryview(bytearray(header.size)), memoryview(head)[start:]
+        if filled + len(rest) > len(payload):
             raise Refusal(Code.TOO_LARGE, "More bytes came than the candidate's header states.")
+        payload[filled : filled + len(rest)] = rest
+        filled += len(rest)
     if header is None:
         raise Refusal(Code.TRUNCATED, "The candidate's header is not whole.")
-    return header, memoryview(body)[start:]
+    return header, payload[:filled]
+
+
+def _header(head: bytearray) -> tuple[CandidateHeader | None, int]:
+    """Return the header and where the payload starts; None until it is whole."""
+    if len(head) < LENGTH:
+        return None, 0
+    start = LENGTH + struct.unpack_from(">I", head)[0]
+    if start > LENGTH + MAX_HEADER:
+        raise Refusal(Code.TOO_LARGE, "The candidate's header is too large.")
+    if len(head) < start:
+        return None, 0
+    header = canonical.load(CandidateHeader, bytes(head[LENGTH:start]))
+    if header.size > MAX_CANDIDATE:
+        raise Refusal(Code.TOO_LARGE, f"A candidate has at most {MAX_CANDIDATE} bytes.")
+    return header, start
 
 
 def _pieces(plain: bytearray) -> Iterator[bytes]:

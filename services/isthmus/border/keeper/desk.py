@@ -118,7 +118,8 @@ class Desk:
         """Append to the internal log. The time of an entry is one that later ones cannot fall behind."""
         now = self.now(tx)
         tx.execute(
-            "INSERT INTO latest_time VALUES(1, ?) ON CONFLICT(one) DO UPDATE SET at = excluded.at WHERE at < excluded.at",
+            "INSERT INTO latest_time VALUES(1, ?)"
+            " ON CONFLICT(one) DO UPDATE SET at = excluded.at WHERE at < excluded.at",
             now,
         )
         return tx.append(Log.INTERNAL, entry)

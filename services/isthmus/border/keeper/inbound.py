@@ -42,6 +42,8 @@ SENDS: Mapping[str, frozenset[Kind]] = {
 
 MAX_ENVELOPE = 64 * 1024
 MAX_DELIVERIES = 64
+KEPT_OPEN = 2
+"""Payloads that stay open in memory until they are delivered; any other is opened again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Opened:
 
     order: Order
     checks: frozenset[str]
+    plain: bytearray
     notice: Notice | None = None
 
 
@@ -58,6 +61,7 @@ class InboundDesk:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._plain_of: dict[CrossingId, bytearray] = {}
 
     def cursor(self, peer: SiteId) -> int:
         """Return the last sequence number taken in from `peer`."""
@@ -133,6 +137,8 @@ class InboundDesk:
             order = self._desk.order(tx, row["order_id"]) if row["kind"] == Kind.ORDER else None
         if order is not None:
             return bytearray(canonical.dump(order.order))
+        if (plain := self._plain_of.get(crossing)) is not None:
+            return plain
         manifest = manifest_of(bytes(row["envelope"]))
         if not self._desk.blobs.has(manifest.payload.digest):
             raise Refusal(Code.NOT_FOUND, "The payload was delivered and let go.")
@@ -144,6 +150,7 @@ class InboundDesk:
             row = self._desk.crossing(tx, crossing)
             if row["direction"] == "in" and row["state"] == State.ACCEPTED:
                 self._desk.move(tx, crossing, State.DELIVERED)
+                self._plain_of.pop(crossing, None)
                 digest = Digest(row["sealed"])
                 tx.after.append(lambda: self._desk.blobs.release(digest))
         return CandidateStatus(crossing=crossing, state=State.DELIVERED.value, code=None)
@@ -226,7 +233,7 @@ class InboundDesk:
                 manifest.purpose,
             ):
                 raise Refusal(Code.ID_MISMATCH, "The order is not the one that its manifest names.")
-            return Opened(order, frozenset())
+            return Opened(order, frozenset(), bytearray(body))
         if row is None or row.peer != peer:
             raise Refusal(Code.ORDER_UNKNOWN, "The crossing belongs to no order between these two sites.")
         if not row.is_open and manifest.kind is not Kind.NOTICE:
@@ -240,7 +247,7 @@ class InboundDesk:
         plain = self._plain(manifest)
         checked = payloads.opened(row.order, manifest.kind, manifest.slot, plain)
         notice = canonical.load(Notice, bytes(plain)) if manifest.kind is Kind.NOTICE else None
-        return Opened(row.order, frozenset(checked.checks), notice)
+        return Opened(row.order, frozenset(checked.checks), plain, notice)
 
     def _plain(self, manifest: Manifest) -> bytearray:
         context = content_context(manifest.crossing)
@@ -392,6 +399,7 @@ class InboundDesk:
 
     def _deliver(self, tx: Transaction, manifest: Manifest, opened: Opened) -> None:
         notice = opened.notice
+        self._keep(manifest.crossing, opened.plain)
         delivery = Delivery(
             ordinal=1,
             event="crossing",
@@ -407,6 +415,12 @@ class InboundDesk:
         )
         tx.execute("INSERT INTO delivery(body) VALUES(?)", canonical.dump(delivery))
         tx.after.append(self._desk.bell.ring)
+
+    def _keep(self, crossing: CrossingId, plain: bytearray) -> None:
+        """Keep a payload open for the site that will ask for it next; the oldest goes when there are several."""
+        self._plain_of[crossing] = plain
+        while len(self._plain_of) > KEPT_OPEN:
+            self._plain_of.pop(next(iter(self._plain_of)))
 
     def _last_sequence(self, tx: Transaction, peer: SiteId) -> int:
         """Return the last sequence number that stands in the ledger; one that is only received does not count."""

@@ -98,7 +98,7 @@ class OutboundDesk:
             return done
         with self._desk.store.reading() as tx:
             origin = self._origin(tx, order, header)
-        draft = self._sealed(order, header, crossing, checked, origin)
+        draft = self._sealed(order, header, crossing, checked, plaintext, origin)
         with self._desk.store.transaction() as tx:
             if done := self._repeated(crossing, plaintext):  # the same candidate came twice at the same time
                 return done
@@ -159,7 +159,8 @@ class OutboundDesk:
         header = CandidateHeader(order=order.id, kind=Kind.NOTICE, recipient=order.peer, slot=len(said), size=len(data))
         crossing = crossing_id(order.id, Kind.NOTICE, order.peer, len(said))
         checked = payloads.opened(order.order, Kind.NOTICE, len(said), data)
-        self._insert(tx, self._sealed(order.order, header, crossing, checked, self._origin(tx, order.order, header)))
+        origin = self._origin(tx, order.order, header)
+        self._insert(tx, self._sealed(order.order, header, crossing, checked, Digest.of(data), origin))
         self.proceed(tx, crossing)
 
     def _order(self, tx: Transaction, header: CandidateHeader, payload: Buffer) -> Order:
@@ -225,7 +226,13 @@ class OutboundDesk:
             return status_of(row)
 
     def _sealed(
-        self, order: Order, header: CandidateHeader, crossing: CrossingId, checked: Checked, origin: Origin
+        self,
+        order: Order,
+        header: CandidateHeader,
+        crossing: CrossingId,
+        checked: Checked,
+        plaintext: Digest,
+        origin: Origin,
     ) -> Draft:
         """Encrypt the payload once, sync it, and write what its manifest will say."""
         key = sealing.new_content_key()
@@ -233,7 +240,6 @@ class OutboundDesk:
         limit = sealing.sealed_size(payloads.largest_payload())
         digest, size = self._desk.blobs.put(sealing.seal(key, checked.data, context=context), limit=limit)
         peer = self._desk.peer(header.recipient)
-        plaintext = Digest.of(checked.data)
         manifest = Manifest(
             version=1,
             crossing=crossing,
@@ -385,7 +391,7 @@ class OutboundDesk:
             lineage=frozenset(manifest.lineage),
             recipients=recipients,
             named=named,
-            order_known=known and order is not None and order.is_open,
+            order_known=known and order is not None and (order.is_open or manifest.kind is Kind.NOTICE),
             checks=frozenset(manifest.checks),
             approving_organisations=len({g.organisation for g in covering}),
             vehicles=exact.vehicles if exact else 0,

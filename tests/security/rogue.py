@@ -68,6 +68,7 @@ class Rogue:
         order: Order,
         kind: Kind,
         plaintext: bytes | None = None,
+        /,
         *,
         sequence: int,
         content_key: bytes | None = None,
@@ -141,7 +142,7 @@ class Rogue:
 
         async def outside(scope: Any, receive: Any, send: Any) -> None:
             extensions = {**scope.get("extensions", {}), **({EXTENSION: shown} if shown else {})}
-            await scene.borders[HQ].outside({**scope, "extensions": extensions}, receive, send)
+            await scene.border(HQ).outside({**scope, "extensions": extensions}, receive, send)
 
         transport = httpx2.ASGITransport(app=outside, raise_app_exceptions=False)
         return httpx2.AsyncClient(transport=transport, base_url="http://hq")
@@ -194,7 +195,7 @@ class RogueHub:
         """Run the zone's dialer until it hands over a receipt or gives up."""
         self._zone = zone
         self._taken = asyncio.Event()
-        border = scene.borders[zone]
+        border = scene.border(zone)
         transport = httpx2.ASGITransport(app=self._app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://hub") as http:
             dialer = Dialer(border.keeper, zone, HQ, http, border.bell)

@@ -148,38 +148,35 @@ class Picture:
 
 
 class Scene:
-    """Three borders in one process, at one time."""
+    """The borders of a federation in one process, all at one time."""
 
     def __init__(self, home: Path, clock: ManualClock | None = None) -> None:
         self.home = home
         self.clock = clock or ManualClock(NOW)
-        self.borders = {site: self._build(site) for site in SITES}
+        self._running: dict[SiteId, border_app.Border] = {}
 
-    def _build(self, site: SiteId) -> border_app.Border:
-        return border_app.build(BorderSettings.load(self.home / site), self.clock)
+    def border(self, site: SiteId) -> border_app.Border:
+        """Return a site's border; it starts when it is first asked for."""
+        if site not in self._running:
+            self._running[site] = border_app.build(BorderSettings.load(self.home / site), self.clock)
+        return self._running[site]
 
     def stop(self, site: SiteId) -> None:
-        self.borders[site].store.close()
-
-    def start(self, site: SiteId) -> None:
-        self.borders[site] = self._build(site)
-
-    def restart(self, site: SiteId) -> None:
-        self.stop(site)
-        self.start(site)
+        """Stop a border: what it had in memory is gone."""
+        self._running.pop(site).store.close()
 
     def close(self) -> None:
-        for site in SITES:
+        for site in tuple(self._running):
             self.stop(site)
 
     def keeper(self, site: SiteId) -> Keeper:
-        return self.borders[site].keeper
+        return self.border(site).keeper
 
     def picture(self, site: SiteId) -> Picture:
         """Return a border as it stands."""
         keeper = self.keeper(site)
         entries = {log: [json.loads(text) for text in keeper.entries(log, 0).entries] for log in BOTH}
-        with self.borders[site].store.transaction() as tx:
+        with self.border(site).store.transaction() as tx:
             budget = [tuple(row) for row in tx.execute("SELECT id, state, reserved_bits, spent_bits FROM orders")]
         return Picture(
             crossings=tuple((e["verdict"], e["code"], e["envelope"]) for e in entries[Log.CROSSINGS]),

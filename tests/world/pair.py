@@ -47,7 +47,7 @@ from isthmus.contracts.raw_table import Group
 from isthmus.contracts.roster import PersonRole, Roots
 from isthmus.contracts.tensors import TensorSpec
 from isthmus.kit.clock import ManualClock
-from isthmus.learning import algorithm, weights
+from isthmus.learning import weights
 from isthmus.proof import canonical
 from isthmus.proof.ids import crossing_id, file_key_context, order_id
 from isthmus.proof.sealing import SealingKey, wrap
@@ -66,6 +66,7 @@ NOW = 1_800_000_000
 DATASET = DatasetRef(dataset=Name("drives"), snapshot=Name("2026q4"))
 PURPOSE = Name("forecast-training")
 TENSORS = (TensorSpec(name="bias", shape=(3,)), TensorSpec(name="weight", shape=(4, 3)))
+ALGORITHM = Algorithm(name=Name("motion-forecast"), digest=Digest.of(b"the source of the algorithm"))
 JOB = JobId("job-00000000000000aa")
 ENGINEER = PersonId("maya.engineer")
 
@@ -88,6 +89,7 @@ def plan(zones: tuple[SiteId, ...]) -> federation.FederationPlan:
             *(federation.SitePlan(zone, Name(zone[:2]), "zone") for zone in zones),
         ),
         persons=(federation.PersonPlan(ENGINEER, OrganisationId("maker"), (PersonRole.ENGINEER,)), *persons),
+        algorithms=(ALGORITHM,),
     )
 
 
@@ -247,7 +249,13 @@ class Pair:
     # ---- the coordinator's side
 
     def order(
-        self, zone: SiteId, *, job: JobId = JOB, rounds: int = 2, recipients: tuple[SiteId, ...] | None = None
+        self,
+        zone: SiteId,
+        *,
+        job: JobId = JOB,
+        rounds: int = 2,
+        dataset: DatasetRef = DATASET,
+        recipients: tuple[SiteId, ...] | None = None,
     ) -> OrderId:
         """Give a zone an order for updates and evaluations; return its id. It has not been carried yet."""
         order = Order(
@@ -255,8 +263,8 @@ class Pair:
             job=job,
             issuer=HQ,
             zone=zone,
-            algorithm=Algorithm(name=Name(algorithm.NAME), digest=algorithm.digest()),
-            dataset=DATASET,
+            algorithm=ALGORITHM,
+            dataset=dataset,
             groups=(Group.MOTION,),
             purpose=PURPOSE,
             recipients=recipients or tuple(sorted((HQ, *self.zones))),

@@ -209,7 +209,9 @@ async def running(world: World, *sites: SiteId) -> AsyncIterator[World]:
         await world.close()
 
 
-def drives(vehicles: int, seed: int, *, seconds: float = 20.0, radius: float = 30.0, vin: str | None = None) -> list[pa.Table]:
+def drives(
+    vehicles: int, seed: int, *, seconds: float = 20.0, radius: float = 30.0, vin: str | None = None
+) -> list[pa.Table]:
     """Small made-up drives: each vehicle goes round a circle of its own, with one road user ahead of it."""
     return list(_drives(vehicles, seed, seconds, radius, vin))
 

@@ -9,7 +9,7 @@ On disk: `<home>/<site>/{settings.toml, genesis.json, policy, tokens, keys, stor
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import socket
 from dataclasses import dataclass
@@ -62,11 +62,15 @@ class SitePlan:
 
 @dataclass(frozen=True, slots=True)
 class PersonPlan:
-    """A person to be made: an officer gets a key, an engineer a token of the jobs API."""
+    """A person to be made: an officer gets a key, an engineer a token of the jobs API.
+
+    An officer stands on the roster of one `zone` alone; anyone else stands on all.
+    """
 
     id: PersonId
     organisation: OrganisationId
     roles: tuple[PersonRole, ...]
+    zone: SiteId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +85,21 @@ class FederationPlan:
 
 def demo_plan() -> FederationPlan:
     """Return the demo's federation: a coordinator, two zones, and in each zone officers of two organisations."""
-    officer, engineer, auditor = PersonRole.OFFICER, PersonRole.ENGINEER, PersonRole.AUDITOR
+    officer, engineer, auditor = (PersonRole.OFFICER,), (PersonRole.ENGINEER,), (PersonRole.AUDITOR,)
+    china, texas = SiteId("cn-shanghai"), SiteId("us-texas")
     return FederationPlan(
         sites=(
             SitePlan(SiteId("hq"), Name("eu"), "coordinator"),
-            SitePlan(SiteId("cn-shanghai"), Name("cn"), "zone"),
-            SitePlan(SiteId("us-texas"), Name("us"), "zone"),
+            SitePlan(china, Name("cn"), "zone"),
+            SitePlan(texas, Name("us"), "zone"),
         ),
-        persons=tuple(
-            PersonPlan(PersonId(person), OrganisationId(organisation), (role,))
-            for person, organisation, role in (
-                ("maya.engineer", "maker", engineer),
-                ("lin.officer", "maker-china", officer),
-                ("wu.officer", "shanghai-partner", officer),
-                ("carter.officer", "maker-us", officer),
-                ("diaz.officer", "texas-partner", officer),
-                ("okafor.auditor", "auditors", auditor),
-            )
+        persons=(
+            PersonPlan(PersonId("maya.engineer"), OrganisationId("maker"), engineer),
+            PersonPlan(PersonId("lin.officer"), OrganisationId("maker-china"), officer, china),
+            PersonPlan(PersonId("wu.officer"), OrganisationId("shanghai-partner"), officer, china),
+            PersonPlan(PersonId("carter.officer"), OrganisationId("maker-us"), officer, texas),
+            PersonPlan(PersonId("diaz.officer"), OrganisationId("texas-partner"), officer, texas),
+            PersonPlan(PersonId("okafor.auditor"), OrganisationId("auditors"), auditor),
         ),
         algorithms=(Algorithm(name=Name(algorithm.NAME), digest=algorithm.digest()),),
     )
@@ -118,20 +120,19 @@ def create(home: Path, plan: FederationPlan, clock: Clock | None = None) -> None
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     now = (clock or SystemClock()).now()
     made = {site.id: _make_keys(home / site.id, site, now) for site in plan.sites}
-    roster = Roster(
-        sites=tuple(_public(site, *made[site.id]) for site in plan.sites),
-        persons=tuple(_make_person(home, person) for person in plan.persons),
-    )
-    ports = _free_ports(2 + len(plan.sites))
-    geneses = {
-        site.id: _make_site(home / site.id, site, plan, roster, made[site.id][1], ports, now) for site in plan.sites
+    sites = tuple(_public(site, *made[site.id]) for site in plan.sites)
+    persons = tuple((person.zone, _make_person(home, person)) for person in plan.persons)
+    rosters = {
+        site.id: Roster(sites=sites, persons=tuple(p for zone, p in persons if zone in {None, site.id}))
+        for site in plan.sites
     }
+    ports = _free_ports(2 + len(plan.sites))
+    geneses = {site.id: _make_site(home / site.id, site, plan, rosters[site.id], ports, now) for site in plan.sites}
     _write_people(home, plan)
     roots = Roots(
         version=1,
         sites=tuple(
-            RootSite(id=site.id, signing=site.signing, genesis=canonical.digest(geneses[site.id]))
-            for site in roster.sites
+            RootSite(id=site.id, signing=site.signing, genesis=canonical.digest(geneses[site.id])) for site in sites
         ),
     )
     (home / "roots.json").write_bytes(canonical.dump(roots))
@@ -148,7 +149,7 @@ def _make_keys(directory: Path, site: SitePlan, now: int) -> tuple[BorderKeys, b
     keys = FileKeyStore(directory / "keys").create()
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site.id)])
-    start = datetime.datetime.fromtimestamp(now, datetime.UTC) - datetime.timedelta(days=1)
+    start = dt.datetime.fromtimestamp(now, dt.UTC) - dt.timedelta(days=1)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -156,7 +157,7 @@ def _make_keys(directory: Path, site: SitePlan, now: int) -> tuple[BorderKeys, b
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=CERTIFICATE_DAYS))
+        .not_valid_after(start + dt.timedelta(days=CERTIFICATE_DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(private, hashes.SHA256())
     )
@@ -193,7 +194,7 @@ def _make_person(home: Path, person: PersonPlan) -> Person:
 
 
 def _make_site(
-    directory: Path, site: SitePlan, plan: FederationPlan, roster: Roster, pem: bytes, ports: list[int], now: int
+    directory: Path, site: SitePlan, plan: FederationPlan, roster: Roster, ports: list[int], now: int
 ) -> Genesis:
     """Write one site's policy, tokens, pinned certificates, settings and genesis."""
     policy = directory / "policy"

@@ -36,12 +36,12 @@ def serve(
     """Run one process of one site in the foreground."""
     import structlog
 
-    from isthmus.kit import journal
+    from isthmus.kit import journal, looping
 
     journal.configure(part.value)
     log = structlog.get_logger(__name__)
     try:
-        asyncio.run(_serve(_runner(part, folder), supervised=supervised))
+        looping.run(_serve(_runner(part, folder), supervised=supervised))
     except Exception as raised:
         error = _innermost(raised)
         if not isinstance(error, IsthmusError):

@@ -6,6 +6,7 @@ Canonical bytes are made and read in `proof.canonical` alone.
 
 from __future__ import annotations
 
+import base64
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -18,8 +19,19 @@ Int = Annotated[int, Field(strict=True, ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
 Positive = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER)]
 UnixSeconds = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
+
+
+def _one_spelling(text: str) -> str:
+    """Refuse stray bits in the last letter: two spellings of the same bytes would be two messages."""
+    if base64.b64encode(base64.b64decode(text)).decode() != text:
+        raise ValueError("must be the canonical base64 of its bytes")
+    return text
+
+
 Base64 = Annotated[
-    str, StringConstraints(strict=True, pattern=r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")
+    str,
+    StringConstraints(strict=True, pattern=r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"),
+    AfterValidator(_one_spelling),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The verifier of an evidence bundle: the bytes of each site's evidence in, a report out. No network, no disk, no clock.
+"""The verifier of an evidence bundle: the bytes of each site's evidence in, a report out. No network, disk or clock.
 
 It trusts the roots alone, which came by another way: a bundle's own keys prove nothing until the genesis they stand in
 has the digest that the roots name. It never raises on what a bundle holds: what cannot be read is a finding.
@@ -25,17 +25,12 @@ if TYPE_CHECKING:
     from isthmus.proof.bundle_ledgers import Ledger
 
 NOT_CLAIMED = (
-    "That nothing else crossed. The ledgers show that what was logged was permitted and is unaltered; how many unlogged"
-    " bytes there can have been, an independent capture at the border says.",
-    "That the bundle is the newest. It shows the ledgers as they were collected, and entries newer than the last head"
-    " that a peer holds could still be rewritten by their own border.",
-    "Less than the information bound. It is payload bits, the most that the payloads can say; timing, counts, refusals"
-    " and notices are not in it and are reported on their own.",
-    "Differential privacy. Clipping, bands and minimum numbers of vehicles are disclosure control.",
-    "That an order's algorithm, schema and plan are fit: a bundle holds their digests and the approvals that name them,"
-    " not the payloads; nor does it decide policy again.",
-    "That a border's host was honest. Its root can read what passed and feed policy wrong facts; the peers' ledgers"
-    " show forks and rollbacks.",
+    "That nothing else crossed: how many unlogged bytes there can have been, an independent capture alone can say.",
+    "That the bundle is the newest: entries that no peer holds a head of yet could still be rewritten by their border.",
+    "Less than the information bound: it is payload bits. Timing, counts, refusals and notices are not in it.",
+    "Differential privacy: clipping, bands and minimum numbers of vehicles are disclosure control.",
+    "That algorithms and plans are fit: payloads and orders' bodies are not in a bundle; policy is not decided again.",
+    "That a border's host was honest: its root can read what passed and feed policy wrong facts.",
 )
 """What an accepted bundle does not say."""
 

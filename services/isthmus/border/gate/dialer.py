@@ -115,15 +115,19 @@ class Dialer:
                 continue
             _require_ok(response)
             envelope = response.content
-            receipt = await self._take(envelope)
+            receipt = await self.take(envelope)
             async with self._heads:
                 heads = await run_in_threadpool(self._keeper.heads.heads, self._peer)
                 parcel = ReceiptParcel(receipt=receipt.decode(), heads=heads)
                 answer = await self._post(HeadsAnswer, "receipts", parcel)
                 await run_in_threadpool(self._keeper.heads.answered, self._peer, answer)
 
-    async def _take(self, envelope: bytes) -> bytes:
-        """Return the receipt for an envelope: the known one, or that of the crossing just taken in."""
+    async def take(self, envelope: bytes) -> bytes:
+        """Fetch the payload of an envelope and take both in; return the receipt, the known one for a repeat.
+
+        Raises:
+            Refusal: it cannot be the peer's next crossing.
+        """
         manifest, known = await run_in_threadpool(self._keeper.inbound.examine, self._peer, envelope)
         if known is not None:
             return known

@@ -32,11 +32,11 @@ class BlobStore:
         for stray in directory.glob("new-*"):  # written when the process died: nobody refers to it
             stray.unlink()
 
-    def put(self, pieces: Iterable[bytes], *, limit: int) -> tuple[Digest, int]:
+    def put(self, pieces: Iterable[bytes], *, limit: int, expected: Digest | None = None) -> tuple[Digest, int]:
         """Write and sync `pieces`; return their digest and size.
 
         Raises:
-            Refusal: they are more than `limit` bytes.
+            Refusal: they are more than `limit` bytes, or their digest is not `expected`. Nothing remains.
             Fault: the disk cannot take them. Nothing remains.
         """
         path = self._directory / f"new-{uuid.uuid4().hex}"
@@ -54,6 +54,7 @@ class BlobStore:
                     file.truncate(size)
                 os.fdatasync(file.fileno())
             found = Digest.from_bytes(digest.digest())
+            _require_expected(found, expected)
             path.replace(self._path(found))
             self._sync_directory()
         except OSError as error:
@@ -115,6 +116,12 @@ class BlobStore:
 
     def _path(self, digest: Digest) -> Path:
         return self._directory / digest.removeprefix("sha256:")
+
+
+def _require_expected(found: Digest, expected: Digest | None) -> None:
+    """Other bytes than expected must not even touch a blob that is there under their own digest."""
+    if expected is not None and found != expected:
+        raise Refusal(Code.PAYLOAD_ALTERED, "The sealed payload is not the one that the manifest names.")
 
 
 def _require_at_most(size: int, limit: int) -> None:

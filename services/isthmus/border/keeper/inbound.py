@@ -17,7 +17,7 @@ from isthmus.border.keeper.heads import name_of
 from isthmus.border.keeper.policy import Hold, Refuse
 from isthmus.border.keeper.states import Inbound as State
 from isthmus.contracts.crossings import RECEIPT_TYPE, RELEASES, Kind, Manifest, Notice, Receipt
-from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.errors import Code, IsthmusError, Refusal
 from isthmus.contracts.facts import Action, Facts
 from isthmus.contracts.identifiers import CrossingId, Digest, SiteId
 from isthmus.contracts.inside import CandidateStatus, Deliveries, Delivery
@@ -41,6 +41,7 @@ SENDS: Mapping[str, frozenset[Kind]] = {
 """What each part of the federation may send at all."""
 
 MAX_ENVELOPE = 64 * 1024
+CONTENT_KEY = 32
 MAX_DELIVERIES = 64
 KEPT_OPEN = 2
 """Payloads that stay open in memory until they are delivered; any other is opened again."""
@@ -105,16 +106,28 @@ class InboundDesk:
         manifest, known = self.examine(peer, envelope)
         if known is not None:
             return known
-        digest, size = self._desk.blobs.put(pieces, limit=manifest.payload.size)
-        if (digest, size) != (manifest.payload.digest, manifest.payload.size):
-            self._desk.blobs.release(digest)
-            self.turn_away(peer, Code.PAYLOAD_ALTERED, Digest.of(envelope))
-            raise Refusal(Code.PAYLOAD_ALTERED, "The sealed payload is not the one that the manifest names.")
-        opened = self._open(peer, manifest)
-        with self._desk.store.transaction() as tx:
-            self._fits(tx, peer, manifest, tx.row("SELECT * FROM crossing WHERE id = ?", manifest.crossing), envelope)
-            self._enter(tx, peer, manifest, envelope)
-            return self._decide(tx, peer, manifest, envelope, opened)
+        try:
+            self._desk.blobs.put(pieces, limit=manifest.payload.size, expected=manifest.payload.digest)
+        except Refusal as refusal:
+            self.turn_away(peer, refusal.code, Digest.of(envelope))
+            raise
+        try:
+            opened = self._open(peer, manifest)
+            with self._desk.store.transaction() as tx:
+                row = tx.row("SELECT * FROM crossing WHERE id = ?", manifest.crossing)
+                self._fits(tx, peer, manifest, row, envelope)
+                self._enter(tx, peer, manifest, envelope)
+                return self._decide(tx, peer, manifest, envelope, opened)
+        except IsthmusError:
+            self._drop_unless_entered(manifest)
+            raise
+
+    def _drop_unless_entered(self, manifest: Manifest) -> None:
+        """Let sealed bytes go that belong to no crossing: it will come again, with its bytes."""
+        with self._desk.store.reading() as view:
+            entered = view.row("SELECT 1 FROM crossing WHERE sealed = ?", manifest.payload.digest)
+        if entered is None:
+            self._desk.blobs.release(manifest.payload.digest)
 
     def deliveries(self, after: int) -> Deliveries:
         """Return what came after ordinal `after`."""
@@ -173,12 +186,17 @@ class InboundDesk:
             raise Refusal(
                 Code.REPLAYED if same else Code.CONFLICTING_PAYLOAD, "A crossing of this id was taken in before."
             )
+        if row is None and tx.row("SELECT 1 FROM crossing WHERE sealed = ?", manifest.payload.digest):
+            raise Refusal(Code.REPLAYED, "The sealed payload came with another crossing.")
         last = self._last_sequence(tx, peer)
         if row is None and manifest.sequence <= last:
             raise Refusal(Code.REPLAYED, "The crossing's sequence number was used before.")
         if row is None and manifest.sequence > last + 1:
             raise Refusal(Code.OUT_OF_SEQUENCE, f"Crossing {last + 1} of {peer} is missing.")
         order = self._desk.order(tx, manifest.order)
+        if site.part == "zone" and (order is None or order.peer != peer):
+            # Not even a refused entry: it would take the id of what the order's own zone will send.
+            raise Refusal(Code.ORDER_UNKNOWN, "A zone answers the orders that it was given.")
         limit = payloads.payload_limit(manifest.kind, order.order if order else None)
         if manifest.payload.size > sealing.sealed_size(limit):
             raise Refusal(Code.TOO_LARGE, "The payload is larger than its kind and its order allow.")
@@ -217,11 +235,14 @@ class InboundDesk:
         if now > manifest.expires_at + SKEW_S:
             return Code.EXPIRED
         try:
-            return self._checked(peer, manifest, row)
+            return self._checked(peer, manifest, row, now)
         except Refusal as refusal:
             return refusal.code
 
-    def _checked(self, peer: SiteId, manifest: Manifest, row: OrderRow | None) -> Opened:
+    def _checked(self, peer: SiteId, manifest: Manifest, row: OrderRow | None, now: int) -> Opened:
+        bits = manifest.information_bits
+        if bits % 8 or manifest.payload.size != sealing.sealed_size(bits // 8):
+            raise Refusal(Code.SCHEMA_MISMATCH, "The payload has another size than its manifest states.")
         if manifest.kind is Kind.ORDER:
             body = bytes(self._plain(manifest))
             order = canonical.load(Order, body)
@@ -233,6 +254,10 @@ class InboundDesk:
                 manifest.purpose,
             ):
                 raise Refusal(Code.ID_MISMATCH, "The order is not the one that its manifest names.")
+            if manifest.slot:
+                raise Refusal(Code.SLOT_UNEXPECTED, "An order stands at slot 0.")
+            if self._desk.expires(order, now):
+                raise Refusal(Code.EXPIRED, "The order's time is over.")
             return Opened(order, frozenset(), bytearray(body))
         if row is None or row.peer != peer:
             raise Refusal(Code.ORDER_UNKNOWN, "The crossing belongs to no order between these two sites.")
@@ -240,8 +265,6 @@ class InboundDesk:
             raise Refusal(Code.ORDER_CLOSED, "The order is closed.")
         if manifest.job != row.order.job:
             raise Refusal(Code.ID_MISMATCH, "The crossing names another job than its order.")
-        if manifest.payload.size != sealing.sealed_size(manifest.information_bits // 8):
-            raise Refusal(Code.SCHEMA_MISMATCH, "The payload has another size than its manifest states.")
         if not payloads.expects(row.order, manifest.kind, manifest.slot):
             raise Refusal(Code.SLOT_UNEXPECTED, f"The order has no {manifest.kind} at slot {manifest.slot}.")
         plain = self._plain(manifest)
@@ -252,6 +275,8 @@ class InboundDesk:
     def _plain(self, manifest: Manifest) -> bytearray:
         context = content_context(manifest.crossing)
         key = self._desk.keys.sealing.open(from_base64(manifest.payload.wrapped_key), context=context)
+        if len(key) != CONTENT_KEY:
+            raise Refusal(Code.PAYLOAD_ALTERED, "What the wrapped key holds is no content key.")
         plain = sealing.open_sealed(key, self._desk.blobs.read(manifest.payload.digest), context=context)
         if manifest.plaintext is not None and Digest.of(plain) != manifest.plaintext:
             raise Refusal(Code.PAYLOAD_ALTERED, "The payload is not the one that its manifest names.")

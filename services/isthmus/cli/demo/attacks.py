@@ -1,0 +1,196 @@
+"""What must fail: eight attempts, each against a border of a throwaway copy, each with the code that stopped it.
+
+The rogue holds the coordinator's keys, a zone's keys, or a token inside a zone: each attempt takes what it needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from isthmus.border.keeper.heads import name_of
+from isthmus.cli import defaults
+from isthmus.cli.demo.report import Attempt
+from isthmus.cli.demo.rogue import Rogue, enrolled
+from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE
+from isthmus.contracts.crossings import Contributors, HeadProof, Kind, Manifest
+from isthmus.contracts.errors import Code, IsthmusError
+from isthmus.contracts.identifiers import Digest, JobId, SiteId
+from isthmus.contracts.inside import CandidateHeader, InsideRole, KeyRequest, SignedStatement
+from isthmus.contracts.ledger import Log
+from isthmus.contracts.link import Heads, LinkProblem, Opening, Parcel
+from isthmus.contracts.orders import Algorithm, Order
+from isthmus.contracts.raw_table import Group
+from isthmus.kit.clock import SystemClock
+from isthmus.learning import algorithm, weights
+from isthmus.learning.forecaster import MODEL_SCHEMA, initial_weights
+from isthmus.proof import canonical, checkpoint, signing
+from isthmus.proof.ids import order_id
+from isthmus.proof.sealing import SealingKey
+from isthmus.proof.signing import SigningKey
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+HQ, CHINA, TEXAS = SiteId("hq"), SiteId("cn-shanghai"), SiteId("us-texas")
+VALID_S = 3600
+
+
+def all_of_them(home: Path, job: JobId) -> tuple[Attempt, ...]:
+    """Try everything on a copy of `home`, whose `job` is done."""
+    with tempfile.TemporaryDirectory(prefix="isthmus-rogue-") as folder:
+        return asyncio.run(_attempts(home, Path(folder) / "home", job))
+
+
+async def _attempts(home: Path, copy: Path, job: JobId) -> tuple[Attempt, ...]:
+    tries: tuple[tuple[str, SiteId, Callable[[Rogue], Awaitable[Code | None]]], ...] = (
+        ("raw rows without a permit", CHINA, _raw_rows),
+        ("an order for an unknown algorithm", CHINA, _unknown_algorithm),
+        ("a recipient outside the named ones", CHINA, _unnamed_recipient),
+        ("a replayed crossing", CHINA, lambda rogue: _replayed(rogue, job)),
+        ("a key for a column group outside the order", CHINA, _other_group),
+        ("a self-approval", CHINA, _self_approval),
+        ("a tampered update", HQ, _tampered),
+        ("a forked ledger", HQ, _forked),
+    )
+    with enrolled(home, copy, (HQ, CHINA, TEXAS)) as rogue:
+        return tuple([Attempt(what, border, await _code(attempt(rogue))) for what, border, attempt in tries])
+
+
+async def _code(attempt: Awaitable[Code | None]) -> str:
+    """Return the code that stopped an attempt, empty where nothing did."""
+    try:
+        code = await attempt
+    except IsthmusError as error:
+        code = error.code
+    return code.value if code else ""
+
+
+def _order(zone: SiteId, **changes: object) -> Order:
+    """Return an order that the zone would accept, but for `changes`."""
+    now = SystemClock().now()
+    order = Order(
+        version=1,
+        job=JobId("job-" + secrets.token_hex(8)),
+        issuer=HQ,
+        zone=zone,
+        algorithm=Algorithm(name=defaults.ALGORITHM, digest=algorithm.digest()),
+        dataset=defaults.DATASET,
+        groups=(Group.MOTION,),
+        purpose=defaults.PURPOSE,
+        recipients=(CHINA, HQ, TEXAS),
+        outputs=(Kind.MODEL_UPDATE,),
+        training=defaults.training_plan(1),
+        evaluation=None,
+        tensors=MODEL_SCHEMA,
+        clip_norm_micro=defaults.CLIP_NORM_MICRO,
+        base=None,
+        issued_at=now,
+        expires_at=now + VALID_S,
+    )
+    return order.model_copy(update=changes)
+
+
+async def _give(rogue: Rogue, order: Order) -> Code | None:
+    """Send an order to its zone with the coordinator's own keys."""
+    manifest, payload = rogue.sealed(HQ, order, Kind.ORDER, 0, canonical.dump(order))
+    return await rogue.send_down(HQ, order.zone, manifest, payload)
+
+
+async def _accepted(rogue: Rogue) -> Order:
+    """Return an order that the zone has accepted: what the rogue then does with it is the attempt."""
+    order = _order(CHINA)
+    if (code := await _give(rogue, order)) is not None:
+        raise AssertionError(f"the copy refused an order without fault: {code}")
+    return order
+
+
+async def _raw_rows(rogue: Rogue) -> Code | None:
+    return await _give(rogue, _order(CHINA, outputs=(Kind.EXTRACT,), training=None, tensors=()))
+
+
+async def _unknown_algorithm(rogue: Rogue) -> Code | None:
+    unknown = Algorithm(name=defaults.ALGORITHM, digest=Digest.of(b"another source"))
+    return await _give(rogue, _order(CHINA, algorithm=unknown))
+
+
+async def _unnamed_recipient(rogue: Rogue) -> Code | None:
+    return await _give(rogue, _order(CHINA, recipients=(CHINA, HQ, SiteId("somebody-else"))))
+
+
+async def _replayed(rogue: Rogue, job: JobId) -> Code | None:
+    """Sign a model that the zone has had already under the next sequence number."""
+    keeper = rogue.borders[CHINA].keeper
+    for text in keeper.entries(Log.CROSSINGS, 0).entries:
+        envelope = str(canonical.decode(text.encode())["envelope"])  # type: ignore[index,call-overload] # our own ledger
+        manifest = canonical.load(Manifest, signing.parse_envelope(envelope.encode()).payload)
+        if manifest.kind is Kind.MODEL and manifest.job == job:
+            again = manifest.model_copy(update={"sequence": keeper.inbound.cursor(HQ) + 1})
+            return await rogue.send_down(HQ, CHINA, again, b"")
+    raise AssertionError("the zone has had no model")
+
+
+async def _other_group(rogue: Rogue) -> Code | None:
+    order = await _accepted(rogue)
+    run = SealingKey.generate().public
+    groups = (Group.MOTION, Group.PLACE)
+    await rogue.inside(CHINA, InsideRole.COMPUTE).keys(KeyRequest(order=order_id(order), groups=groups, run_key=run))
+    return None
+
+
+async def _self_approval(rogue: Rogue) -> Code | None:
+    """Hold a release of one's own, then approve it with a key of one's own."""
+    order = await _accepted(rogue)
+    update = weights.encode({name: np.zeros_like(value) for name, value in initial_weights(0).items()})
+    header = CandidateHeader(
+        order=order_id(order),
+        kind=Kind.MODEL_UPDATE,
+        recipient=HQ,
+        slot=0,
+        size=len(update),
+        contributors=Contributors(vehicles=100, windows=10_000),
+    )
+    await rogue.inside(CHINA, InsideRole.COMPUTE).submit(header, update)
+    officer = rogue.inside(CHINA, InsideRole.OFFICER)
+    item = next(item for item in (await officer.review()).items if item.manifest.order == order_id(order))
+    envelope = SigningKey.generate().sign(STANDING_APPROVAL_TYPE, canonical.dump(item.standing))
+    return (await officer.approve(SignedStatement(envelope=envelope.decode()))).code
+
+
+async def _tampered(rogue: Rogue) -> Code | None:
+    """Upload an update with a zone's own keys, one bit of the sealed payload flipped on the way."""
+    order = _order(TEXAS)
+    header = CandidateHeader(
+        order=order_id(order), kind=Kind.ORDER, recipient=TEXAS, slot=0, size=len(canonical.dump(order))
+    )
+    await rogue.inside(HQ, InsideRole.SUBMITTER).submit(header, canonical.dump(order))
+    manifest, payload = rogue.sealed(TEXAS, order, Kind.MODEL_UPDATE, 0, weights.encode(initial_weights(0)))
+    altered = bytes([payload[0] ^ 1]) + payload[1:]
+    async with rogue.link(TEXAS, HQ) as http:
+        heads = rogue.borders[TEXAS].keeper.heads.heads(HQ)
+        parcel = canonical.dump(Parcel(envelope=rogue.signed_as(TEXAS, manifest).decode(), heads=heads))
+        body = len(parcel).to_bytes(4, "big") + parcel + altered
+        answer = await http.put(f"/link/{TEXAS}/crossings/{manifest.crossing}", content=body)
+    return canonical.load(LinkProblem, answer.content).code
+
+
+async def _forked(rogue: Rogue) -> Code | None:
+    """Show the coordinator's border a head of Texas's ledger that does not extend the one it has cosigned."""
+    async with rogue.link(TEXAS, HQ) as http:
+        opening = rogue.borders[TEXAS].keeper.opening(HQ)
+        theirs = canonical.load(
+            Opening, (await http.post(f"/link/{TEXAS}/open", content=canonical.dump(opening))).content
+        )
+        name = name_of(TEXAS, Log.CROSSINGS)
+        size = int(theirs.cosigned[Log.CROSSINGS].split("\n")[1])
+        fork = checkpoint.Head(name, size + 1, Digest.of(b"another history"))
+        note = checkpoint.sign_checkpoint(fork, name, rogue.signing_key(TEXAS))
+        proof = HeadProof(checkpoint=note, base=size, consistency=())
+        heads = Heads(heads={Log.CROSSINGS: proof}, seen={Log.CROSSINGS: 0})
+        answer = await http.post(f"/link/{TEXAS}/heads", content=canonical.dump(heads))
+    return canonical.load(LinkProblem, answer.content).code

@@ -1,0 +1,357 @@
+"""A World whose processes can be killed at any point: nothing that a dead process would still do has an effect.
+
+A kill closes the process's database without a commit and cuts its connections at once; whatever its threads still write
+goes to the files that it had, while the next process starts from a copy of them. What a site was asked before its
+caller died it still does, as a server does whose client is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import httpx2
+
+from isthmus.border import app as border_app
+from isthmus.border.gate.dialer import Dialer
+from isthmus.border.settings import BorderSettings
+from isthmus.client.border import BorderClient
+from isthmus.contracts.errors import Fault, Refusal
+from isthmus.contracts.inside import InsideRole
+from isthmus.contracts.jobs import JobState, JobView
+from isthmus.coordinator import app as coordinator_app
+from isthmus.coordinator.settings import CoordinatorSettings
+from isthmus.kit.clock import SystemClock
+from isthmus.kit.tokens import read_token
+from isthmus.zone import app as zone_app
+from isthmus.zone.settings import ZoneSettings
+from world import tiny
+from world.world import HQ, OFFICERS, SiteProcesses, World, http_to, with_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+    from isthmus.border.keeper.desk import Direction, Moment, Move
+    from isthmus.border.keeper.states import Inbound, Outbound
+    from isthmus.contracts.identifiers import JobId, SiteId
+
+Part = Literal["border", "behind"]
+"""The two processes of a site: the border, and the zone or the coordinator that stands behind it."""
+
+BELONGS: dict[Part, tuple[str, ...]] = {
+    "border": ("settings.toml", "genesis.json", "policy", "tokens", "keys", "ledger.db", "ledger.db-wal", "blobs"),
+    "behind": ("settings.toml", "tokens", "store", "catalogue.db", "catalogue.db-wal", "results", "coordinator"),
+}
+"""Which files of a site's folder a process uses."""
+
+FINAL = {"receipted", "delivered", "refused", "withdrawn", "expired"}
+
+
+class Killed(BaseException):
+    """What the code of a dead process meets when it tries to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtMove:
+    """Kill a border at a move of its state machines."""
+
+    site: SiteId
+    direction: Direction
+    state: Outbound | Inbound
+    moment: Moment
+
+    def __str__(self) -> str:
+        return f"{self.site}-{self.direction}-{self.state}-{self.moment}"
+
+
+@dataclass(frozen=True, slots=True)
+class AtCall:
+    """Kill what stands behind a border just before, or just after, its n-th call of one kind is answered."""
+
+    site: SiteId
+    call: str
+    number: int
+    moment: Moment
+
+    def __str__(self) -> str:
+        return f"{self.site}-{self.call}-{self.number}-{self.moment}"
+
+
+Doom = AtMove | AtCall
+
+
+@dataclass(eq=False)
+class Life:
+    """One process from its start to its end."""
+
+    site: SiteId
+    part: Part
+    folder: Path
+    alive: bool = True
+    border: border_app.Border | None = None
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    cut: list[Callable[[], None]] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+
+
+class MortalWorld(World):
+    """A World of the tiny algorithm that kills at `dooms`, one after the other, and starts again what it killed.
+
+    Args:
+        home: a federation's home, with `tiny.ALGORITHM` registered and datasets frozen.
+        sites: the sites that live.
+        dooms: where to kill; each is used once, in this order.
+        whole: a border takes what stands behind it along.
+    """
+
+    def __init__(
+        self, home: Path, sites: tuple[SiteId, ...], dooms: tuple[Doom, ...] = (), *, whole: bool = False
+    ) -> None:
+        super().__init__(home, clock=SystemClock())
+        self.dooms = list(dooms)
+        self.moves: set[AtMove] = set()
+        self.calls: Counter[tuple[SiteId, str]] = Counter()
+        self._chosen = sites
+        self._whole = whole
+        self._lives: dict[tuple[SiteId, Part], Life] = {}
+        self._handlers: set[asyncio.Task[Any]] = set()
+        self._generation = Counter[tuple[str, str]]()
+
+    @contextlib.asynccontextmanager
+    async def living(self) -> AsyncIterator[None]:
+        """Start every site; raise again what falls; in the end stop everything."""
+        self._loop = asyncio.get_running_loop()
+        self._fallen: asyncio.Queue[Life] = asyncio.Queue()
+        self._calm = asyncio.Event()
+        self._calm.set()
+        for site in self._chosen:
+            self._begin(site, "border")
+        for site in self._chosen:
+            self._begin(site, "behind")
+        undertaker = asyncio.create_task(self._raise_again())
+        try:
+            yield
+        finally:
+            undertaker.cancel()
+            await asyncio.gather(undertaker, return_exceptions=True)
+            for life in self._lives.values():
+                self._end(life)
+                await self._bury(life)
+            await asyncio.gather(*self._handlers, return_exceptions=True)
+
+    # ---- life and death
+
+    def _begin(self, site: SiteId, part: Part) -> None:
+        """Start a process from the files that its last life left."""
+        old = self._lives.get((site, part))
+        while True:
+            self._generation[site, part] += 1
+            folder = self.home / "lives" / f"{site}-{part}-{self._generation[site, part]}"
+            _copy(old.folder if old else self.home / site, folder, BELONGS[part])
+            life = self._lives[site, part] = Life(site, part, folder)
+            try:
+                self._begin_border(life) if part == "border" else self._begin_behind(life)
+            except Killed:  # it died while it was starting
+                old = life
+            else:
+                return
+
+    def _begin_border(self, life: Life) -> None:
+        settings = BorderSettings.load(life.folder)
+        border = border_app.build(settings, self.clock, lambda move: self._observed(life, move))
+        life.border = border
+        life.cut += [border.store.close, border.bell.close]
+        self.sites[life.site] = SiteProcesses(border)
+        if life.site != HQ:
+            app = self._reached(HQ, lambda hub: with_certificate(hub.outside, self.certificate(life.site)), life)
+            dialer = Dialer(border.keeper, life.site, HQ, http_to(app), border.bell, cadence_s=3600)
+            life.tasks.append(asyncio.create_task(dialer.run()))
+
+    def _begin_behind(self, life: Life) -> None:
+        if life.site == HQ:
+            settings = CoordinatorSettings.load(life.folder)
+            client = self.client(HQ, InsideRole.SUBMITTER, life)
+            coordinator = coordinator_app.assemble(settings, client, self.clock, tiny.RECIPES)
+            self.coordinator = coordinator
+            life.cut += [coordinator.store.close, coordinator.bell.close]
+            life.tasks.append(asyncio.create_task(coordinator.runner.run()))
+        else:
+            zone = zone_app.build(ZoneSettings.load(life.folder), self.clock)
+            life.cut.append(zone.close)
+            worker = zone.worker(self.client(life.site, InsideRole.COMPUTE, life), tiny.TinyCompute())
+            life.tasks.append(asyncio.create_task(worker.run(asyncio.Event())))
+
+    def _kill(self, life: Life) -> NoReturn:
+        """Kill a process, here and now; called from any of its threads."""
+        doomed = [life]
+        if self._whole and life.part == "border":
+            doomed.append(self._lives[life.site, "behind"])
+        for each in doomed:
+            self._end(each)
+        self._loop.call_soon_threadsafe(self._fell, doomed)
+        raise Killed
+
+    def _end(self, life: Life) -> None:
+        life.alive = False
+        for cut in life.cut:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # closed before
+                cut()
+
+    def _fell(self, lives: list[Life]) -> None:
+        self._calm.clear()
+        for life in lives:
+            self._fallen.put_nowait(life)
+
+    async def _raise_again(self) -> None:
+        while True:
+            life = await self._fallen.get()
+            await self._bury(life)
+            self._begin(life.site, life.part)
+            if self._fallen.empty():
+                self._calm.set()
+
+    async def _bury(self, life: Life) -> None:
+        for task in life.tasks:
+            task.cancel()
+        await asyncio.gather(*life.tasks, return_exceptions=True)
+
+    def _observed(self, life: Life, move: Move) -> None:
+        if not life.alive:
+            raise Killed
+        here = AtMove(life.site, move.direction, move.state, move.moment)
+        self.moves.add(here)
+        if self.dooms and self.dooms[0] == here:
+            self.dooms.pop(0)
+            self._kill(life)
+
+    # ---- connections
+
+    def _reached(self, site: SiteId, face: Callable[[border_app.Border], FastAPI | Any], caller: Life | None) -> Any:
+        """Return a border's face as others reach it: through a connection that ends with either side's life."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            call = _name_of(scope)
+            await self._passing(caller, call, "before")
+            life = self._lives[site, "border"]
+            if not life.alive or life.border is None:
+                raise httpx2.ConnectError("nobody listens")
+            handling = asyncio.create_task(face(life.border)(scope, receive, send))
+            self._handlers.add(handling)
+            handling.add_done_callback(_looked_at)
+            try:
+                await asyncio.shield(handling)
+            except BaseException:
+                if life.alive or handling.cancelled() or not handling.done():
+                    raise
+            if not life.alive:
+                raise httpx2.ReadError("the connection was reset")
+            await self._passing(caller, call, "after")
+
+        return app
+
+    async def _passing(self, caller: Life | None, call: str, moment: Moment) -> None:
+        """Count a call of what stands behind a border, and kill the caller where that is due; the dead call nobody."""
+        if caller is None:
+            return
+        if caller.alive and caller.part == "behind":
+            if moment == "before":
+                caller.calls[call] += 1
+                self.calls[caller.site, call] += 1
+            here = AtCall(caller.site, call, self.calls[caller.site, call], moment)
+            if self.dooms and self.dooms[0] == here:
+                self.dooms.pop(0)
+                with contextlib.suppress(Killed):
+                    self._kill(caller)
+        if not caller.alive:
+            await asyncio.Future()  # until it is buried
+
+    def client(self, site: SiteId, role: InsideRole, caller: Life | None = None) -> BorderClient:
+        app = self._reached(site, lambda border: border.inside, caller)
+        return BorderClient(http_to(app), read_token(self.home / site / "tokens" / role.value))
+
+    # ---- what people do
+
+    async def finished(self, job: JobId) -> JobView:
+        """Wait until a job is over, whoever dies meanwhile."""
+        while True:
+            try:
+                async for _ in self.jobs().watch(job):
+                    pass
+                view = await self.jobs().job(job)
+            except Fault:
+                await self._calm.wait()
+                continue
+            if view.state is not JobState.RUNNING:
+                return view
+
+    async def officers(self, site: SiteId) -> None:
+        """Approve whatever is held in a zone, for as long as it takes."""
+        client = self.client(site, InsideRole.OFFICER)
+        while True:
+            bell = self.sites[site].border.bell
+            ticket = bell.ticket()
+            try:
+                for item in (await client.review()).items:
+                    for person in OFFICERS[site]:
+                        await client.approve(self.signed(person, item))
+            except Refusal:  # it has been let go meanwhile
+                continue
+            except Fault:
+                await self._calm.wait()
+                continue
+            await bell.wait(ticket, 30)
+
+    async def settled(self) -> None:
+        """Wait until every crossing has come to its end everywhere, and the zones have closed their orders."""
+        for site in self._chosen:
+            while not await self._is_quiet(site):
+                bell = self.sites[site].border.bell
+                await bell.wait(bell.ticket(), 0.02)
+        await self._calm.wait()
+
+    async def _is_quiet(self, site: SiteId) -> bool:
+        await self._calm.wait()
+        try:
+            rows = self.rows(site, "SELECT direction, state FROM crossing")
+            opened = self.rows(site, "SELECT 1 FROM orders WHERE direction = 'in' AND state = 'open'")
+        except sqlite3.ProgrammingError:
+            return False
+        return not opened and all(row["state"] in FINAL for row in rows)
+
+    def rows(self, site: SiteId, query: str) -> list[sqlite3.Row]:
+        """Read from a border's ledger."""
+        with self.sites[site].border.store.transaction() as tx:
+            return tx.execute(query).fetchall()
+
+    def folder(self, site: SiteId, part: Part) -> Path:
+        """Return where a process keeps its files in this life."""
+        return self._lives[site, part].folder
+
+
+def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Copy what is there; a file that goes meanwhile, by a dead process's last thread, may be missed."""
+    for name in names:
+        for path in [source / name, *(source / name).rglob("*")]:
+            if path.is_file():
+                copy = target / path.relative_to(source)
+                copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy2(path, copy)
+
+
+def _name_of(scope: Any) -> str:
+    """Return what a call asks for: the last word of its path."""
+    return str(scope["path"]).rsplit("/", 1)[-1]
+
+
+def _looked_at(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

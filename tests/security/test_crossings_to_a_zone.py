@@ -21,6 +21,7 @@ from isthmus.contracts.ledger import Log
 from isthmus.contracts.link import HeadsAnswer, Opening
 from isthmus.contracts.orders import Algorithm, DatasetRef, Order, TrainingPlan
 from isthmus.contracts.raw_table import Group
+from isthmus.contracts.tensors import TensorSpec
 from isthmus.learning import weights
 from isthmus.proof import canonical
 from isthmus.proof.ids import order_id
@@ -54,10 +55,10 @@ def new(**changes: Any) -> Order:
     return order_for(CN, **{"job": OTHER, **changes})
 
 
-def with_training(**changes: Any) -> Order:
-    plan = new().training
-    assert plan is not None
-    return new(training=TrainingPlan(**{**plan.model_dump(), **changes}))
+def plan(**changes: Any) -> TrainingPlan:
+    standard = new().training
+    assert standard is not None
+    return standard.model_copy(update=changes)
 
 
 BAD_ORDERS: dict[str, tuple[Order, Code]] = {
@@ -81,9 +82,7 @@ BAD_ORDERS: dict[str, tuple[Order, Code]] = {
     ),
     "a licence": (new(outputs=(Kind.LICENCE,), training=None, evaluation=None, tensors=()), Code.POLICY_DENIED),
     "more bits than the quota": (
-        with_training(rounds=10_000).model_copy(
-            update={"tensors": weights.MODEL_SCHEMA, "training": with_training(rounds=10_000).training}
-        ),
+        new(tensors=(TensorSpec(name="huge", shape=(2**26,)),), training=plan(rounds=10_000)),
         Code.QUOTA_EXCEEDED,
     ),
     "an order that expired an hour ago": (new(issued_at=NOW - DAY, expires_at=NOW - HOUR), Code.EXPIRED),
@@ -97,7 +96,7 @@ def next_of(scene: Scene) -> int:
     return scene.keeper(CN).inbound.cursor(HQ) + 1
 
 
-def offered(scene: Scene, order: Order, kind: Kind, plaintext: bytes | None = None, **changes: Any) -> Code | None:
+def offered(scene: Scene, order: Order, kind: Kind, plaintext: bytes | None = None, /, **changes: Any) -> Code | None:
     """Offer a crossing to the zone; return the code of its refusal, None where it was accepted."""
     rogue = Rogue(scene.home, HQ)
     hostile = rogue.crossing(order, kind, plaintext, **{"sequence": next_of(scene), **changes})

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from isthmus.border.keeper.keystore import FileKeyStore
+from isthmus.cli.federation import officer_key
 from isthmus.contracts.crossings import CROSSING_TYPE, RECEIPT_TYPE, Manifest, Receipt
 from isthmus.contracts.identifiers import CrossingId, Digest, SiteId
 from isthmus.contracts.inside import Evidence, LogView
 from isthmus.contracts.ledger import INTERNAL_ENTRY, CrossingEntry, GenesisEntry, Log
 from isthmus.proof import canonical, checkpoint, merkle, signing
-from world.pair import HQ, Pair
+from world.pair import HQ, Pair, officers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +49,15 @@ class Forge:
     Attributes:
         entries: each site's logs, parsed.
         raw: entries to put in place of what would be built, by site, log and index: text.
-        cosigned: how many entries of each log each peer has cosigned; the whole log where nothing is said.
+        uncosigned: logs whose heads no peer holds.
+        unreceipted: crossings whose receipt is left out.
+        receipt_changes: what a receipt says otherwise than its receiver's log.
         roots: what the verifier trusts.
     """
 
     def __init__(self, pair: Pair) -> None:
         self.keys = {site: FileKeyStore(pair.home / site / "keys").load().signing for site in pair.borders}
+        self.officers = {zone: [officer_key(pair.home, person) for person in officers(zone)] for zone in pair.zones}
         evidence = {site: pair.keeper(site).evidence() for site in pair.borders}
         self.entries: dict[SiteId, dict[Log, list[Any]]] = {
             site: {
@@ -71,7 +75,7 @@ class Forge:
     def copy(self) -> Forge:
         """Return another one to change."""
         other = object.__new__(Forge)
-        other.keys, other.roots = dict(self.keys), self.roots
+        other.keys, other.officers, other.roots = dict(self.keys), self.officers, self.roots
         other.entries = {s: {log: list(found) for log, found in logs.items()} for s, logs in self.entries.items()}
         other.raw, other.uncosigned = dict(self.raw), set(self.uncosigned)
         other.unreceipted, other.receipt_changes = set(self.unreceipted), dict(self.receipt_changes)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from enum import IntEnum, unique
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -108,11 +109,14 @@ class Screen:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
         for part in human:
-            self._out.print(Text(printable(part)) if isinstance(part, str) else part)
+            if isinstance(part, str):
+                self._out.print(Text(printable(part)), soft_wrap=True)
+            else:
+                self._out.print(part)
 
     def note(self, text: str, style: str = "") -> None:
         """Tell people how things go."""
-        self._side.print(Text(printable(text), style=style))
+        self._side.print(Text(printable(text), style=style), soft_wrap=True)
 
     def error(self, error: IsthmusError) -> None:
         """Write what happened, why, and what to do, with the code."""
@@ -121,10 +125,10 @@ class Screen:
             self.result(told)
             return
         head = Text.assemble((f"{error.code.value}: ", "bold red"), printable(error.what))
-        self._side.print(head)
+        self._side.print(head, soft_wrap=True)
         for label, part in (("why: ", error.why), ("do:  ", error.remedy)):
             if part:
-                self._side.print(Text.assemble((f"  {label}", "dim"), printable(part)))
+                self._side.print(Text.assemble((f"  {label}", "dim"), printable(part)), soft_wrap=True)
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
@@ -160,7 +164,7 @@ class Bar:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table of plain text; a cell that is a `Text` keeps its style."""
-    made = Table(title=Text(title), title_justify="left")
+    made = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         made.add_column(Text(column), overflow="fold")
     for row in rows:

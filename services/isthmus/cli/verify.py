@@ -78,7 +78,14 @@ def show(screen: Screen, report: Report) -> None:
     kinds = [(k.kind, k.count, k.refused, k.sealed_bytes, k.information_bits) for k in report.crossings]
     shown = sorted(report.findings, key=lambda f: f.severity is not Severity.FAILED)[:MOST_FINDINGS]
     findings = [
-        (f.severity, f.code, f.site or "", f"{f.log} {f.index}" if f.log else "", short(f.crossing or ""), f.detail)
+        (
+            f.severity,
+            f.code,
+            f.site or "",
+            " ".join(str(part) for part in (f.log, f.index) if part is not None),
+            short(f.crossing or ""),
+            f.detail,
+        )
         for f in shown
     ]
     more = len(report.findings) + report.findings_left_out - len(shown)

@@ -191,7 +191,9 @@ def _check_pair(book: Book, sender: Ledger, receiver: Ledger, crossings: Crossin
         if c.id in receipts:
             _check_receipt(book, receiver, c, answer, receipts[c.id])
         else:
-            code = FindingCode.RECEIPT_MISSING if place < last_receipted else FindingCode.RECEIPT_AWAITED
+            # A border sends the next one when it has the receipt of the last.
+            newest = place == last_decided > last_receipted
+            code = FindingCode.RECEIPT_AWAITED if newest else FindingCode.RECEIPT_MISSING
             _find(book, code, c, f"{receiver.site} decided it; its receipt is not here")
     for c in decided.values():
         _find(book, FindingCode.NOT_IN_SENDERS_LEDGER, c, f"{sender.site} has no entry of it")

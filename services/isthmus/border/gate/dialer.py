@@ -8,7 +8,7 @@ and for the fixed cadence at which both logs' heads are cosigned.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 import structlog
@@ -31,6 +31,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 POLL_TIMEOUT_S = 60.0
 CADENCE_S = 15.0
 MAX_ANSWER = 256 * 1024
+MAX_ENVELOPE = 128 * 1024
 BOTH = (Log.CROSSINGS, Log.INTERNAL)
 
 Model = TypeVar("Model", bound="Wire")
@@ -109,12 +110,9 @@ class Dialer:
     async def _poll(self) -> None:
         """Fetch, take in and receipt what the peer has for this border, one crossing after the other."""
         while True:
-            with reaching("The peer"):
-                response = await self._http.get(self._path("next"), timeout=POLL_TIMEOUT_S)
-            if response.status_code == httpx2.codes.NO_CONTENT:
+            status, envelope = await self._ask("GET", "next", limit=MAX_ENVELOPE)
+            if status == httpx2.codes.NO_CONTENT:
                 continue
-            _require_ok(response)
-            envelope = response.content
             receipt = await self.take(envelope)
             async with self._heads:
                 heads = await run_in_threadpool(self._keeper.heads.heads, self._peer)
@@ -131,17 +129,7 @@ class Dialer:
         manifest, known = await run_in_threadpool(self._keeper.inbound.examine, self._peer, envelope)
         if known is not None:
             return known
-        pieces: list[bytes] = []
-        size = 0
-        with reaching("The peer"):
-            async with self._http.stream("GET", self._path(f"blob/{manifest.payload.digest}")) as response:
-                if response.status_code != httpx2.codes.OK:
-                    raise _problem(response.status_code, await response.aread())
-                async for piece in response.aiter_raw():
-                    size += len(piece)
-                    if size > manifest.payload.size:
-                        raise Refusal(Code.TOO_LARGE, "More bytes came than the manifest states.")
-                    pieces.append(piece)
+        _, pieces = await self._pieces("GET", f"blob/{manifest.payload.digest}", limit=manifest.payload.size)
         return await run_in_threadpool(self._keeper.inbound.receive, self._peer, envelope, pieces)
 
     async def _upload(self) -> None:
@@ -160,30 +148,45 @@ class Dialer:
             heads = await run_in_threadpool(self._keeper.heads.heads, self._peer)
             parcel = Parcel(envelope=crossing.envelope.decode(), heads=heads)
             pieces = await run_in_threadpool(self._keeper.blob, self._peer, crossing.payload, 0, None)
-            with reaching("The peer"):
-                response = await self._http.put(
-                    self._path(f"crossings/{crossing.crossing}"),
-                    content=framed(parcel, pieces),
-                    headers={"content-length": str(framed_size(parcel, crossing.size))},
-                    timeout=POLL_TIMEOUT_S,
-                )
-            _require_ok(response)
-            answer = canonical.load(ParcelAnswer, response.content, limit=MAX_ANSWER)
+            _, body = await self._ask(
+                "PUT",
+                f"crossings/{crossing.crossing}",
+                content=framed(parcel, pieces),
+                headers={"content-length": str(framed_size(parcel, crossing.size))},
+            )
+            answer = canonical.load(ParcelAnswer, body, limit=MAX_ANSWER)
             await run_in_threadpool(self._keeper.acknowledged, self._peer, answer.receipt.encode(), answer.heads)
 
     async def _post(self, model: type[Model], path: str, request: Wire) -> Model:
+        _, body = await self._ask("POST", path, content=canonical.dump(request))
+        return canonical.load(model, body, limit=MAX_ANSWER)
+
+    async def _ask(self, method: str, path: str, *, limit: int = MAX_ANSWER, **sent: Any) -> tuple[int, bytes]:
+        status, pieces = await self._pieces(method, path, limit=limit, **sent)
+        return status, b"".join(pieces)
+
+    async def _pieces(self, method: str, path: str, *, limit: int, **sent: Any) -> tuple[int, list[bytes]]:
+        """Ask the peer, and read its answer as it came: nothing is unpacked, and no more than `limit` bytes is kept.
+
+        Raises:
+            Refusal: the peer refused, with its code, or says more than `limit` bytes (`TOO_LARGE`).
+            Fault: it does not answer.
+        """
+        pieces: list[bytes] = []
+        size = 0
         with reaching("The peer"):
-            response = await self._http.post(self._path(path), content=canonical.dump(request), timeout=POLL_TIMEOUT_S)
-        _require_ok(response)
-        return canonical.load(model, response.content, limit=MAX_ANSWER)
+            async with self._http.stream(method, self._path(path), timeout=POLL_TIMEOUT_S, **sent) as response:
+                async for piece in response.aiter_raw():
+                    size += len(piece)
+                    if size > limit:
+                        raise Refusal(Code.TOO_LARGE, f"The peer's answer has more than {limit} bytes.")
+                    pieces.append(piece)
+        if response.status_code not in {httpx2.codes.OK, httpx2.codes.NO_CONTENT}:
+            raise _problem(response.status_code, b"".join(pieces))
+        return response.status_code, pieces
 
     def _path(self, rest: str) -> str:
         return f"/link/{self._site}/{rest}"
-
-
-def _require_ok(response: httpx2.Response) -> None:
-    if response.status_code != httpx2.codes.OK:
-        raise _problem(response.status_code, response.content)
 
 
 def _problem(status: int, content: bytes) -> IsthmusError:

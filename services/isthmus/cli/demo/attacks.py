@@ -6,6 +6,7 @@ The rogue holds the coordinator's keys, a zone's keys, or a token inside a zone:
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import tempfile
 from pathlib import Path
@@ -26,6 +27,7 @@ from isthmus.contracts.ledger import Log
 from isthmus.contracts.link import Heads, LinkProblem, Opening, Parcel
 from isthmus.contracts.orders import Algorithm, Order
 from isthmus.contracts.raw_table import Group
+from isthmus.kit import journal
 from isthmus.kit.clock import SystemClock
 from isthmus.learning import algorithm, weights
 from isthmus.learning.forecaster import MODEL_SCHEMA, initial_weights
@@ -43,6 +45,7 @@ VALID_S = 3600
 
 def all_of_them(home: Path, job: JobId) -> tuple[Attempt, ...]:
     """Try everything on a copy of `home`, whose `job` is done."""
+    journal.configure("rogue", logging.CRITICAL)  # every refusal is shown as a row of its own
     with tempfile.TemporaryDirectory(prefix="isthmus-rogue-") as folder:
         return asyncio.run(_attempts(home, Path(folder) / "home", job))
 

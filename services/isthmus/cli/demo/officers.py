@@ -41,9 +41,9 @@ async def _sign(home: Home, zone: SiteHome, item: ReviewItem) -> None:
         for person in zone.roster().persons:
             if PersonRole.OFFICER in person.roles and person.id not in item.signed_by:
                 status = await border.approve(approval(officer_key(home.path, person.id), item, standing=True))
-                bounds = item.standing.bounds
+                bounds, kind = item.standing.bounds, item.manifest.kind
                 say(
-                    f"{zone.id}: {person.id} ({person.organisation}) signs for {bounds.releases} x {item.manifest.kind},"
+                    f"{zone.id}: {person.id} ({person.organisation}) signs for {bounds.releases} x {kind},"
                     f" at most {bounds.information_bits_per_release} bits each: {status.state}"
                 )
 

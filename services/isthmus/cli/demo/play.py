@@ -32,7 +32,7 @@ from isthmus.proof import bundle as verifier
 from isthmus.zone.results import read_results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from isthmus.contracts.identifiers import JobId, SiteId
     from isthmus.contracts.inside import UsageReport
@@ -132,7 +132,7 @@ def _fresh(folder: Path) -> Path:
 def _ingest(home: Home, screen: Screen) -> None:
     """Let both zones ingest their fleets at the same time, each in a process with the token of ingest alone."""
     running = {
-        zone: subprocess.Popen(
+        zone: subprocess.Popen(  # noqa: S603 - starts this very program, with no argument from outside
             [
                 *(sys.executable, "-m", "isthmus.cli.main", "ingest", zone, "--fleet", "--json"),
                 *("--vehicles", str(vehicles), "--minutes", str(MINUTES), "--seed", str(SEED)),
@@ -186,14 +186,19 @@ async def _job(home: Home, screen: Screen) -> Training:
 
 async def _results(folder: Path, job: JobId) -> ZoneResults:
     """Wait until a zone has adapted the model, and read what its operator sees."""
-    async with asyncio.timeout(RESULTS_WITHIN_S):
-        while (found := await asyncio.to_thread(read_results, folder, job)) is None:
-            await asyncio.sleep(LOOKS_EVERY_S)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + RESULTS_WITHIN_S
+    found = read_results(folder, job)
+    while found is None:
+        if loop.time() > deadline:
+            raise Fault(Code.COMPUTE_FAILED, f"No results stand in {folder} after {RESULTS_WITHIN_S:.0f} s.")
+        await asyncio.sleep(LOOKS_EVERY_S)
+        found = await asyncio.to_thread(read_results, folder, job)
     return found
 
 
 @contextlib.asynccontextmanager
-async def _officers(home: Home, job: JobId, screen: Screen) -> Iterator[None]:
+async def _officers(home: Home, job: JobId, screen: Screen) -> AsyncIterator[None]:
     """Run the officers' process, and show what it signs."""
     command = (sys.executable, "-m", "isthmus.cli.demo.officers", str(home.path), job)
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
@@ -215,9 +220,8 @@ async def _officers(home: Home, job: JobId, screen: Screen) -> Iterator[None]:
 
 def _keep(home: Home, supervisor: Supervisor, screen: Screen) -> None:
     """Leave everything running until Ctrl-C."""
-    screen.note(
-        f"The jobs API answers on http://{home.coordinator.api}/docs; its token is in {home.token_file(home.engineer())}"
-    )
+    screen.note(f"The jobs API answers on http://{home.coordinator.api}/docs")
+    screen.note(f"Its token, for the engineer: {home.token_file(home.engineer())}")
     screen.note("Ctrl-C stops everything.")
     with contextlib.suppress(KeyboardInterrupt):
         while all(process.pid for process in supervisor.processes):

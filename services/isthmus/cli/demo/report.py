@@ -131,11 +131,11 @@ def tables(findings: Findings) -> list[RenderableType]:
     columns = ("zone", "constant velocity", "constant turn rate", "local only", "federated", "adapted")
     return [
         table("Error on held-out vehicles: average displacement over 3 s, in metres", columns, errors),
-        ("* crossed, banded to 2 cm. Everything else in this table stayed in its zone and is shown as its operator sees"
-        " it. Local only: as many passes over the zone's own data as the adapted model has seen of it.\n"),
+        "* crossed, banded to 2 cm. All else in this table stayed in its zone and is shown as its operator sees it.",
+        "  Local only has passed over the zone's own data as often as the adapted model has.\n",
         table("What crossed headquarters' border", ("kind", "direction", "crossings", "sealed bytes"), usage),
-        (f"{raw:,} bytes of raw drives stayed in the zones; releases of {out:,} sealed bytes left them. What they could"
-        f" say at most: {bits:,} bits (their payload; no noise was added, so no smaller bound is claimed).\n"),
+        f"{raw:,} bytes of raw drives stayed in the zones; releases of {out:,} sealed bytes left them.",
+        f"What they could say at most: {bits:,} bits (their payload; no noise is added, so no smaller bound is claimed).\n",
         table("What must fail, tried by a rogue on a throwaway copy", ("attempt", "refused by", "code"), refused),
         table("Ledgers, checked against roots and against each other", _LEDGER_COLUMNS, ledgers),
     ]

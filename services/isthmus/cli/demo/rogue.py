@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from isthmus.border.keeper.keystore import BorderKeys
     from isthmus.contracts.inside import InsideRole
     from isthmus.contracts.orders import Order
 
@@ -139,7 +140,7 @@ class Rogue:
         """Return a site's signing key."""
         return self._keys(site).signing
 
-    def _keys(self, site: SiteId) -> Any:
+    def _keys(self, site: SiteId) -> BorderKeys:
         return FileKeyStore(self.home / site / "keys").load()
 
 

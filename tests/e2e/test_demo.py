@@ -1,0 +1,95 @@
+"""The demo as a user runs it: one command, real processes, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ATTEMPTS = {
+    "raw rows without a permit": ("cn-shanghai", "permit_missing"),
+    "an order for an unknown algorithm": ("cn-shanghai", "algorithm_unknown"),
+    "a recipient outside the named ones": ("cn-shanghai", "recipient_not_named"),
+    "a replayed crossing": ("cn-shanghai", "replayed"),
+    "a key for a column group outside the order": ("cn-shanghai", "group_not_in_order"),
+    "a self-approval": ("cn-shanghai", "approval_invalid"),
+    "a tampered update": ("hq", "payload_altered"),
+    "a forked ledger": ("hq", "ledger_forked"),
+}
+
+
+def isthmus(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "isthmus.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("demo")
+    # Where every process of this demo says whose it is, what is left over can be told from anything else.
+    ended = isthmus("demo", "--out", str(out), env={**os.environ, "ISTHMUS_DEMO_OF": str(out)})
+    return out, ended
+
+
+@pytest.fixture(scope="module")
+def report(played: tuple[Path, subprocess.CompletedProcess[str]]) -> dict[str, Any]:
+    out, ended = played
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found: dict[str, Any] = json.loads((out / "demo-report.json").read_text())
+    return found
+
+
+def test_everything_that_must_fail_did(report: dict[str, Any]) -> None:
+    assert {a["attempt"]: (a["border"], a["code"]) for a in report["refused"]} == ATTEMPTS
+
+
+def test_federation_helps_whoever_has_few_drives(report: dict[str, Any]) -> None:
+    assert report["rounds"] >= 60
+    for zone in report["zones"].values():
+        assert zone["ade"]["federated"] <= 0.6 * zone["ade"]["constant_velocity"]
+    poor = min(report["zones"].values(), key=lambda zone: zone["vehicles"])
+    assert poor["ade"]["adapted"] <= 0.9 * poor["ade"]["local_only"]
+
+
+def test_every_ledger_was_verified(report: dict[str, Any]) -> None:
+    assert set(report["ledgers"]) == {"hq", "cn-shanghai", "us-texas"}
+    assert all(ledger["verified"] and ledger["size"] > 100 for ledger in report["ledgers"].values())
+    sent = report["crossings"]["model_update"]
+    assert sent["count"] == 2 * report["rounds"]
+    assert report["information_bound_bits"] >= 8 * 119_000 * sent["count"]
+    raw = sum(zone["raw_bytes"] for zone in report["zones"].values())
+    assert sent["bytes"] < raw / 10
+
+
+def test_the_bundle_is_accepted_with_its_roots_alone(
+    played: tuple[Path, subprocess.CompletedProcess[str]], report: dict[str, Any], tmp_path: Path
+) -> None:
+    out, _ = played
+    bundle, roots = str(out / "demo-evidence"), out / "roots.json"
+    accepted = isthmus("verify", bundle, "--roots", str(roots), "--json")
+    assert accepted.returncode == 0, accepted.stdout
+    assert json.loads(accepted.stdout)["information_bound_bits"] == report["information_bound_bits"]
+    assert isthmus("verify", bundle).returncode == 4
+    other = tmp_path / "other"
+    assert isthmus("setup", "--home", str(other)).returncode == 0
+    assert isthmus("verify", bundle, "--roots", str(other / "roots.json")).returncode == 4
+
+
+def test_nothing_is_left_running(played: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = played
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("ISTHMUS_DEMO_OF") == str(out):
+                left.append(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    assert left == []

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from isthmus.contracts.crossings import Contributors
 from isthmus.contracts.identifiers import Digest, Name
-from isthmus.contracts.inside import KeyGrant
 from isthmus.contracts.orders import Algorithm, Evaluation, Figures, Order
 from isthmus.contracts.tensors import TensorSpec
 from isthmus.coordinator.plans import Recipe
 from isthmus.learning import weights
-from isthmus.proof.sealing import SealingKey
+
+if TYPE_CHECKING:
+    from isthmus.contracts.inside import KeyGrant
+    from isthmus.proof.sealing import SealingKey
 
 LAYERS = 8
 """Tensors that a bench model is split into."""

@@ -10,15 +10,14 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import psutil
+
 from bench.recipe import algorithm_of, name_of
 from bench.serve import SIZES
-
 from isthmus.border.settings import BorderSettings
 from isthmus.cli import federation
 from isthmus.client.border import BorderClient
@@ -45,6 +44,9 @@ from isthmus.proof.canonical import to_base64
 from isthmus.proof.ids import file_key_context
 from isthmus.proof.sealing import new_content_key, wrap
 from isthmus.proof.signing import SigningKey
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 HQ, ZONES = SiteId("hq"), (SiteId("cn-shanghai"), SiteId("us-texas"))
 OFFICERS = {ZONES[0]: ("lin.officer", "wu.officer"), ZONES[1]: ("carter.officer", "diaz.officer")}

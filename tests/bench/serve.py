@@ -12,7 +12,6 @@ import httpx2
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.recipe import IdleCompute, name_of, recipe_of
-
 from isthmus.border import app as border_app
 from isthmus.border.settings import BorderSettings
 from isthmus.client.border import BorderClient

@@ -136,12 +136,12 @@ class MortalWorld(World):
             self._begin(site, "border")
         for site in self._chosen:
             self._begin(site, "behind")
-        undertaker = asyncio.create_task(self._raise_again())
+        self._undertaker = asyncio.create_task(self._raise_again())
         try:
             yield
         finally:
-            undertaker.cancel()
-            await asyncio.gather(undertaker, return_exceptions=True)
+            self._undertaker.cancel()
+            await asyncio.gather(self._undertaker, return_exceptions=True)
             for life in self._lives.values():
                 self._end(life)
                 await self._bury(life)
@@ -287,7 +287,7 @@ class MortalWorld(World):
                     pass
                 view = await self.jobs().job(job)
             except Fault:
-                await self._calm.wait()
+                await self._risen()
                 continue
             if view.state is not JobState.RUNNING:
                 return view
@@ -305,7 +305,7 @@ class MortalWorld(World):
             except Refusal:  # it has been let go meanwhile
                 continue
             except Fault:
-                await self._calm.wait()
+                await self._risen()
                 continue
             await bell.wait(ticket, 30)
 
@@ -315,10 +315,10 @@ class MortalWorld(World):
             while not await self._is_quiet(site):
                 bell = self.sites[site].border.bell
                 await bell.wait(bell.ticket(), 0.02)
-        await self._calm.wait()
+        await self._risen()
 
     async def _is_quiet(self, site: SiteId) -> bool:
-        await self._calm.wait()
+        await self._risen()
         try:
             rows = self.rows(site, "SELECT direction, state FROM crossing")
             opened = self.rows(site, "SELECT 1 FROM orders WHERE direction = 'in' AND state = 'open'")
@@ -326,10 +326,22 @@ class MortalWorld(World):
             return False
         return not opened and all(row["state"] in FINAL for row in rows)
 
+    async def _risen(self) -> None:
+        """Wait until nobody is dead."""
+        await asyncio.sleep(0)  # a kill in a thread is heard of when the loop runs
+        if self._undertaker.done():
+            self._undertaker.result()
+        await self._calm.wait()
+
     def rows(self, site: SiteId, query: str) -> list[sqlite3.Row]:
         """Read from a border's ledger."""
         with self.sites[site].border.store.transaction() as tx:
             return tx.execute(query).fetchall()
+
+    def sealed_left(self, site: SiteId) -> list[str]:
+        """Return the sealed payloads that a border still keeps."""
+        blobs = self.folder(site, "border") / "blobs"
+        return [path.name for path in blobs.iterdir() if not path.name.startswith("free-")]
 
     def folder(self, site: SiteId, part: Part) -> Path:
         """Return where a process keeps its files in this life."""

@@ -71,10 +71,27 @@ def run(template: Path, tmp_path: Path, *dooms: Doom, whole: bool = False) -> tu
             roots = canonical.load(Roots, (home / "roots.json").read_bytes())
             account.check({site: await auditor.evidence() for site, auditor in auditors.items()}, roots)
             assert not any([(await auditor.ledger()).halted for auditor in auditors.values()])
+            for site in SITES:
+                assert world.sealed_left(site) == []
+                for row in world.rows(site, "SELECT id, reserved_bits, spent_bits FROM orders"):
+                    charged = world.rows(site, f"SELECT sum(bits) FROM charge WHERE order_id = '{row['id']}'")[0][0]
+                    assert (charged or 0) == row["spent_bits"] <= row["reserved_bits"]
             assert done.model is not None
             return done.model
 
-    return world, asyncio.run(asyncio.wait_for(scenario(), 20))
+    async def guarded():
+        t = asyncio.create_task(scenario())
+        done, _ = await asyncio.wait({t}, timeout=8)
+        if not done:
+            for task in asyncio.all_tasks(): task.print_stack(limit=6)
+            for site in SITES:
+                print(site, [tuple(r) for r in world.rows(site, "SELECT kind, direction,peer, slot, state, sequence FROM crossing")])
+            for k, l in world._lives.items(): print(k, l.alive, [x.done() for x in l.tasks])
+            t.cancel()
+            await asyncio.wait({t})
+            raise AssertionError("stuck")
+        return t.result()
+    return world, asyncio.run(guarded())
 
 
 def test_undisturbed(template: Path, tmp_path: Path) -> None:

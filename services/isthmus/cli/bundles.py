@@ -51,7 +51,7 @@ def write(target: Path, evidence: Iterable[Evidence]) -> None:
 
 
 def read(source: Path) -> Mapping[str, bytes]:
-    """Return a bundle's files as site id and content. Whether they are any good, the verifier says.
+    """Return a bundle's files by name. Whether they are any good, the verifier says.
 
     Raises:
         Refusal: `EVIDENCE_INVALID`: this is no bundle.
@@ -61,13 +61,13 @@ def read(source: Path) -> Mapping[str, bytes]:
         if source.is_dir():
             files = sorted(source.iterdir())
             _check({file.name: file.stat().st_size for file in files})
-            return {file.name.removesuffix(SUFFIX): file.read_bytes() for file in files}
+            return {file.name: file.read_bytes() for file in files}
         with zipfile.ZipFile(source) as bundle:
             members = bundle.infolist()
             if len({member.filename for member in members}) != len(members):
                 raise _no_bundle("it holds two files of one name")
             _check({member.filename: member.file_size for member in members})
-            return {m.filename.removesuffix(SUFFIX): _unpacked(bundle, m) for m in members}
+            return {member.filename: _unpacked(bundle, member) for member in members}
     except OSError as error:
         what = f"The bundle {source} cannot be read."
         raise Fault(Code.STORAGE_FAILED, what, why=error.strerror or "", remedy="Name a folder or zip file.") from error

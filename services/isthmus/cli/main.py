@@ -61,8 +61,6 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         screen.note("Interrupted.")
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        return _reader_gone()
     except Exception as error:  # noqa: BLE001 - the edge: whatever happens, a person gets a sentence
         if "ISTHMUS_TRACE" in os.environ:
             traceback.print_exc()
@@ -90,12 +88,6 @@ def _unexpected(error: Exception) -> Fault:
         why=f"{type(error).__name__}: {error}",
         remedy="Set ISTHMUS_TRACE=1 to see where, and report it.",
     )
-
-
-def _reader_gone() -> int:
-    """Keep the interpreter from complaining of a reader that stopped reading."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Exit.INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -34,9 +34,8 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An update as numbers, and the digest of its bytes."""
+    """An update as numbers."""
 
-    digest: Digest
     delta: Weights
 
 
@@ -61,7 +60,7 @@ def read_update(payload: bytearray, schema: tuple[TensorSpec, ...]) -> Update:
     Raises:
         Refusal: it is not of this schema, or not finite.
     """
-    return Update(Digest.of(payload), weights.decode(memoryview(payload), schema))
+    return Update(weights.decode(memoryview(payload), schema))
 
 
 def average(

@@ -180,9 +180,8 @@ class JobRun:
         sends = (self._attempt(self._send(work.zone, slot + 1, model, record)) for work in progress.zones)
         outcomes = await asyncio.gather(*sends)
         await writing
-        digests = tuple((item.crossing, updates[item.zone].digest) for item in stored)
         facts = (Averaged(slot), *(fact for facts, _ in outcomes for fact in facts))
-        step = Step(facts, model=record, digests=digests, round_us=took)
+        step = Step(facts, model=record, round_us=took)
         await asyncio.to_thread(self._store.record, self.job, step)
         for item in stored:
             self._fetches.pop(item.crossing, None)

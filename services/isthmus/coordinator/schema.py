@@ -16,7 +16,7 @@ CREATE TABLE orders (
 ) STRICT;
 CREATE TABLE updates (
     crossing TEXT PRIMARY KEY, job TEXT NOT NULL REFERENCES jobs, zone TEXT NOT NULL, slot INTEGER NOT NULL,
-    vehicles INTEGER NOT NULL, windows INTEGER NOT NULL, digest TEXT,
+    vehicles INTEGER NOT NULL, windows INTEGER NOT NULL,
     UNIQUE (job, slot, zone)
 ) STRICT;
 CREATE TABLE evaluations (

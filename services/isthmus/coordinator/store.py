@@ -42,7 +42,6 @@ class Step:
         delivery: what brought them, if a delivery did: the cursor moves past it.
         evaluation: the evaluation it brought.
         model: the model that came to be.
-        digests: of the payloads that went into the model.
         round_us: how long the round took.
     """
 
@@ -50,7 +49,6 @@ class Step:
     delivery: Delivery | None = None
     evaluation: Evaluation | None = None
     model: ModelRecord | None = None
-    digests: tuple[tuple[CrossingId, Digest], ...] = ()
     round_us: int | None = None
 
 
@@ -147,15 +145,13 @@ class Store(Archive):
             case UpdateIn(zone, slot) if (delivery := step.delivery) and delivery.contributors:
                 weights = (delivery.contributors.vehicles, delivery.contributors.windows)
                 self._db.execute(
-                    "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, NULL)",
+                    "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?)",
                     (delivery.crossing, job, zone, slot, *weights),
                 )
             case EvaluationIn(zone, slot) if step.delivery and step.evaluation:
                 row = (step.delivery.crossing, job, zone, slot, canonical.dump(step.evaluation))
                 self._db.execute("INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?, ?)", row)
             case Averaged(slot):
-                digests = [(digest, crossing) for crossing, digest in step.digests]
-                self._db.executemany("UPDATE updates SET digest = ? WHERE crossing = ?", digests)
                 self._acknowledge("SELECT crossing FROM updates WHERE job = ? AND slot = ?", (job, slot))
             case _:
                 pass

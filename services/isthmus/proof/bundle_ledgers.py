@@ -158,14 +158,14 @@ def check_heads(book: Book, ledger: Ledger, roots: Roots) -> None:
 def check_holders(book: Book, ledger: Ledger, peers: Iterable[SiteId]) -> None:
     """Check that every peer that crossings went to or came from holds a head of both logs; report what is newer.
 
-    The side that listens hears of a peer's cosignatures only when the link opens again, so for a coordinator's
-    internal log their lack is reported. A zone's internal log holds its approvals: there it fails.
+    A zone dials, and has each head cosigned before anything crosses: a zone without is refused. The coordinator, which
+    listens, hears of its peers' cosignatures only when a link opens again: there their lack is reported.
     """
     for log in Log:
         size = ledger.trees[log].size
         for peer in sorted(peers):
             held = ledger.holders[log].get(peer, 0)
-            if held == 0 and (log is Log.CROSSINGS or ledger.part() == "zone"):
+            if held == 0 and ledger.part() != "coordinator":
                 book.find(FindingCode.NEVER_COSIGNED, f"{peer} holds no head of this log", site=ledger.site, log=log)
             elif held < size:
                 book.find(

@@ -30,7 +30,7 @@ from isthmus.kit.tokens import holder_of
 from isthmus.proof import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from isthmus.border.keeper.keeper import Keeper
     from isthmus.contracts.ledger import Log
@@ -87,7 +87,7 @@ def inside_app(  # noqa: C901, PLR0915 - one route after the other, nothing nest
         bell=bell,
     )
 
-    def allowed(request: Request) -> InsideRole:
+    async def allowed(request: Request) -> InsideRole:
         role = holder_of(web.bearer(request), tokens)
         route = f"{request.method} {request.scope['route'].path}"
         if role not in ROUTES[route]:
@@ -207,7 +207,8 @@ def _header(head: bytearray) -> tuple[CandidateHeader | None, int]:
     return header, start
 
 
-def _pieces(plain: bytearray) -> Iterator[bytes]:
+async def _pieces(plain: bytearray) -> AsyncIterator[bytes]:
+    """Yield in pieces; a plain iterator would hop to a thread for each."""
     view = memoryview(plain)
     for start in range(0, len(view), PIECE):
         yield bytes(view[start : start + PIECE])

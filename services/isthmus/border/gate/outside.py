@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from isthmus.border.gate.framing import Unframer
+from isthmus.border.gate.framing import PIECE, Unframer
 from isthmus.border.gate.identity import peer_of
 from isthmus.contracts.errors import Code, IsthmusError, Refusal
 from isthmus.contracts.identifiers import Digest
@@ -22,6 +22,8 @@ from isthmus.contracts.link import Heads, LinkProblem, Opening, Parcel, ParcelAn
 from isthmus.kit import web
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from isthmus.border.keeper.keeper import Keeper
     from isthmus.contracts.crossings import Manifest
     from isthmus.contracts.identifiers import SiteId
@@ -74,7 +76,7 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
         site = peer(request)
         start = _range(request.headers.get("range"))
         pieces = await run_in_threadpool(keeper.blob, site, _digest(digest), start, None)
-        return StreamingResponse(pieces, 206 if start else 200, media_type="application/octet-stream")
+        return StreamingResponse(_sent(pieces), 206 if start else 200, media_type="application/octet-stream")
 
     @app.put("/link/{site}/crossings/{crossing}")
     async def put_crossing(request: Request, crossing: str) -> Response:
@@ -92,6 +94,13 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
     app.add_exception_handler(IsthmusError, _code_only)
     app.add_exception_handler(Exception, _nothing)
     return app
+
+
+async def _sent(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a blob's pieces; each is a read from the page cache, shorter than a hop to a thread."""
+    for piece in pieces:
+        for start in range(0, len(piece), PIECE):
+            yield piece[start : start + PIECE]
 
 
 async def _take(keeper: Keeper, site: SiteId, request: Request, crossing: str) -> Response:

@@ -107,12 +107,13 @@ class InboundDesk:
         if known is not None:
             return known
         try:
-            self._desk.blobs.put(pieces, limit=manifest.payload.size, expected=manifest.payload.digest)
+            sealed = tuple(pieces)
+            self._desk.blobs.put(sealed, limit=manifest.payload.size, expected=manifest.payload.digest)
         except Refusal as refusal:
             self.turn_away(peer, refusal.code, Digest.of(envelope))
             raise
         try:
-            opened = self._open(peer, manifest)
+            opened = self._open(peer, manifest, sealed)
             with self._desk.store.transaction() as tx:
                 row = tx.row("SELECT * FROM crossing WHERE id = ?", manifest.crossing)
                 self._fits(tx, peer, manifest, row, envelope)
@@ -155,7 +156,7 @@ class InboundDesk:
         manifest = manifest_of(bytes(row["envelope"]))
         if not self._desk.blobs.has(manifest.payload.digest):
             raise Refusal(Code.NOT_FOUND, "The payload was delivered and let go.")
-        return self._plain(manifest)
+        return self._plain(manifest, self._desk.blobs.read(manifest.payload.digest))
 
     def delivered(self, crossing: CrossingId) -> CandidateStatus:
         """Note that a delivery's effect is durable on the other side, and let the sealed bytes go."""
@@ -225,7 +226,7 @@ class InboundDesk:
         )
         self._desk.move(tx, manifest.crossing, State.RECEIVED, new=True)
 
-    def _open(self, peer: SiteId, manifest: Manifest) -> Opened | Code:
+    def _open(self, peer: SiteId, manifest: Manifest, sealed: Iterable[bytes]) -> Opened | Code:
         """Open and check the payload; a `Code` where that fails."""
         with self._desk.store.reading() as tx:
             now = self._desk.now(tx)
@@ -235,16 +236,18 @@ class InboundDesk:
         if now > manifest.expires_at + SKEW_S:
             return Code.EXPIRED
         try:
-            return self._checked(peer, manifest, row, now)
+            return self._checked(peer, manifest, sealed, row, now)
         except Refusal as refusal:
             return refusal.code
 
-    def _checked(self, peer: SiteId, manifest: Manifest, row: OrderRow | None, now: int) -> Opened:
+    def _checked(
+        self, peer: SiteId, manifest: Manifest, sealed: Iterable[bytes], row: OrderRow | None, now: int
+    ) -> Opened:
         bits = manifest.information_bits
         if bits % 8 or manifest.payload.size != sealing.sealed_size(bits // 8):
             raise Refusal(Code.SCHEMA_MISMATCH, "The payload has another size than its manifest states.")
         if manifest.kind is Kind.ORDER:
-            body = bytes(self._plain(manifest))
+            body = bytes(self._plain(manifest, sealed))
             order = canonical.load(Order, body)
             if (order_id(order), order.job, order.issuer, order.zone, order.purpose) != (
                 manifest.order,
@@ -267,17 +270,17 @@ class InboundDesk:
             raise Refusal(Code.ID_MISMATCH, "The crossing names another job than its order.")
         if not payloads.expects(row.order, manifest.kind, manifest.slot):
             raise Refusal(Code.SLOT_UNEXPECTED, f"The order has no {manifest.kind} at slot {manifest.slot}.")
-        plain = self._plain(manifest)
+        plain = self._plain(manifest, sealed)
         checked = payloads.opened(row.order, manifest.kind, manifest.slot, plain)
         notice = canonical.load(Notice, bytes(plain)) if manifest.kind is Kind.NOTICE else None
         return Opened(row.order, frozenset(checked.checks), plain, notice)
 
-    def _plain(self, manifest: Manifest) -> bytearray:
+    def _plain(self, manifest: Manifest, sealed: Iterable[bytes]) -> bytearray:
         context = content_context(manifest.crossing)
         key = self._desk.keys.sealing.open(from_base64(manifest.payload.wrapped_key), context=context)
         if len(key) != CONTENT_KEY:
             raise Refusal(Code.PAYLOAD_ALTERED, "What the wrapped key holds is no content key.")
-        plain = sealing.open_sealed(key, self._desk.blobs.read(manifest.payload.digest), context=context)
+        plain = sealing.open_sealed(key, sealed, context=context)
         if manifest.plaintext is not None and Digest.of(plain) != manifest.plaintext:
             raise Refusal(Code.PAYLOAD_ALTERED, "The payload is not the one that its manifest names.")
         return plain

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from isthmus.border.keeper import approvals, budget, payloads
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from isthmus.border.keeper.desk import Desk
     from isthmus.border.keeper.ledger import Transaction
     from isthmus.border.keeper.payloads import Buffer, Checked
+    from isthmus.contracts.approvals import Approval, StandingApproval
 
 MAY_SUBMIT: Mapping[InsideRole, frozenset[Kind]] = {
     InsideRole.COMPUTE: RELEASES,
@@ -488,10 +490,16 @@ def given(tx: Transaction) -> tuple[approvals.Given, ...]:
             Digest(row["statement"]),
             row["person"],
             row["organisation"],
-            approvals.statement(row["type"], bytes(row["body"])),
+            _statement(row["type"], bytes(row["body"])),
         )
         for row in tx.execute("SELECT * FROM approval")
     )
+
+
+@lru_cache(maxsize=256)
+def _statement(payload_type: str, payload: bytes) -> StandingApproval | Approval:
+    """Parse an approval; the few that are in force are kept parsed."""
+    return approvals.statement(payload_type, payload)
 
 
 def status_of(row: sqlite3.Row) -> CandidateStatus:

@@ -1,0 +1,407 @@
+"""An attack on every rule about decisions, orders, budget, approvals and lineage, by someone who holds every key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE, StandingApproval
+from isthmus.contracts.crossings import Check, Contributors, Kind
+from isthmus.contracts.errors import Code
+from isthmus.contracts.evidence import FindingCode
+from isthmus.contracts.identifiers import CrossingId, Digest, JobId, Name, OrganisationId, SiteId
+from isthmus.contracts.ledger import (
+    Approved,
+    Decided,
+    Drafted,
+    KeysReleased,
+    Log,
+    OrderAccepted,
+    OrderClosed,
+    Rejected,
+    SnapshotFrozen,
+)
+from isthmus.contracts.roster import Genesis, PersonRole
+from isthmus.proof import canonical, signing
+from isthmus.proof.ids import crossing_id
+from isthmus.proof.signing import SigningKey
+from security.attacks_on_ledgers import MALLORY
+from world.forge import Forge
+from world.pair import CN, ENGINEER, HQ, US, officers
+
+F = FindingCode
+
+
+def draft_lost(forge: Forge) -> None:
+    forge.drop(CN, forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Drafted))
+
+
+def sealed_after_the_draft(forge: Forge) -> None:
+    manifest = forge.sent(CN, Kind.MODEL_UPDATE, 1)
+    forge.change(manifest, payload=manifest.payload.model_copy(update={"digest": Digest.of(b"other bytes")}))
+
+
+def decision_lost(forge: Forge) -> None:
+    forge.drop(CN, forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Decided))
+
+
+def accepted_and_decided_to_refuse(forge: Forge) -> None:
+    index = forge.about(HQ, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Decided)
+    forge.edit(HQ, index, outcome="refuse", code=Code.EXPIRED)
+
+
+def crossing_lost_in_both_ledgers(forge: Forge) -> None:
+    id_ = forge.sent(CN, Kind.AGGREGATE, 1).crossing
+    for site in (CN, HQ):
+        forge.drop(site, forge.index(site, id_), Log.CROSSINGS)
+
+
+def rejected_and_released(forge: Forge) -> None:
+    id_ = forge.sent(CN, Kind.MODEL_UPDATE, 0).crossing
+    at = forge.about(CN, id_, Decided, outcome="release")
+    rejected = Rejected(person=officers(CN)[0], crossing=id_, envelope="", at=1_800_000_007)
+    forge.entries[CN][Log.INTERNAL].insert(at, rejected)
+
+
+def order_of_another_body(forge: Forge) -> None:
+    forge.change(forge.sent(HQ, Kind.ORDER), plaintext=Digest.of(b"another order"))
+
+
+def order_not_entered(forge: Forge) -> None:
+    forge.drop(CN, forge.internal(CN, OrderAccepted))
+
+
+def order_from_nowhere(forge: Forge) -> None:
+    entry = forge.entries[CN][Log.INTERNAL][forge.internal(CN, OrderAccepted)]
+    forge.entries[CN][Log.INTERNAL].append(
+        entry.model_copy(update={"order": Digest.of(b"no order"), "at": 1_800_000_100})
+    )
+
+
+def release_of_another_zones_order(forge: Forge) -> None:
+    other = forge.sent(US, Kind.MODEL_UPDATE, 1)
+    manifest = forge.sent(CN, Kind.MODEL_UPDATE, 1)
+    id_ = crossing_id(other.order, manifest.kind, manifest.recipient, 5)
+    forge.change(manifest, order=other.order, slot=5, crossing=id_)
+
+
+def release_before_the_order_was_accepted(forge: Forge) -> None:
+    log = forge.entries[CN][Log.INTERNAL]
+    accepted = log.pop(forge.internal(CN, OrderAccepted))
+    at = forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Drafted)
+    log.insert(at + 1, accepted.model_copy(update={"at": log[at].at}))
+
+
+def another_job(forge: Forge) -> None:
+    forge.change(forge.sent(CN, Kind.MODEL_UPDATE, 1), job=JobId("job-00000000000000ff"))
+
+
+def another_purpose(forge: Forge) -> None:
+    forge.change(forge.sent(HQ, Kind.MODEL, 1), purpose=Name("marketing"))
+
+
+def closed_twice(forge: Forge) -> None:
+    forge.entries[CN][Log.INTERNAL].append(forge.entries[CN][Log.INTERNAL][forge.internal(CN, OrderClosed)])
+
+
+def closed_before_the_release(forge: Forge) -> None:
+    log = forge.entries[CN][Log.INTERNAL]
+    closed = log.pop(forge.internal(CN, OrderClosed))
+    at = forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Decided)
+    log.insert(at, closed.model_copy(update={"at": log[at].at}))
+
+
+def released_after_expiry(forge: Forge) -> None:
+    manifest = forge.sent(CN, Kind.MODEL_UPDATE, 1)
+    forge.change(manifest, expires_at=manifest.issued_at - 1)
+
+
+def keys_for_no_order(forge: Forge) -> None:
+    forge.edit(CN, forge.internal(CN, KeysReleased), order=Digest.of(b"no order"))
+
+
+def keys_after_closing(forge: Forge) -> None:
+    log = forge.entries[CN][Log.INTERNAL]
+    log.append(log[forge.internal(CN, KeysReleased)].model_copy(update={"at": log[-1].at}))
+
+
+def reserved_less_than_spent(forge: Forge) -> None:
+    forge.edit(CN, forge.internal(CN, OrderAccepted), reserved_bits=8)
+
+
+def closed_with_too_little_spent(forge: Forge) -> None:
+    index = forge.internal(CN, OrderClosed)
+    closed = forge.entries[CN][Log.INTERNAL][index]
+    assert isinstance(closed, OrderClosed)
+    forge.edit(CN, index, spent_bits=closed.spent_bits - 8, returned_bits=closed.returned_bits + 8)
+
+
+def released_without_a_charge(forge: Forge) -> None:
+    forge.edit(CN, forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Drafted), spent_bits=0)
+
+
+def beyond_the_quota(forge: Forge) -> None:
+    def smaller(genesis: Genesis) -> Genesis:
+        quotas = genesis.quotas.model_copy(update={"information_bits_per_order": 8})
+        return genesis.model_copy(update={"quotas": quotas})
+
+    forge.replace_genesis(smaller, CN)
+
+
+def _approvals(forge: Forge) -> list[int]:
+    """Return where the two approvals of the model updates stand."""
+    return [forge.internal(CN, Approved, place) for place in (0, 1)]
+
+
+def _standing(forge: Forge) -> StandingApproval:
+    entry = forge.entries[CN][Log.INTERNAL][_approvals(forge)[0]]
+    assert isinstance(entry, Approved)
+    return canonical.load(StandingApproval, signing.parse_envelope(entry.envelope.encode()).payload)
+
+
+def _resign(forge: Forge, index: int, key: SigningKey, body: StandingApproval, **update: object) -> None:
+    envelope = key.sign(STANDING_APPROVAL_TYPE, canonical.dump(body)).decode()
+    forge.edit(CN, index, envelope=envelope, statement=canonical.digest(body), **update)
+
+
+def approved_by_nobody_on_the_roster(forge: Forge) -> None:
+    _resign(forge, _approvals(forge)[1], MALLORY, _standing(forge))
+
+
+def approval_in_anothers_name(forge: Forge) -> None:
+    forge.edit(CN, _approvals(forge)[1], person=officers(CN)[0])
+
+
+def approval_altered(forge: Forge) -> None:
+    index = _approvals(forge)[1]
+    entry = forge.entries[CN][Log.INTERNAL][index]
+    assert isinstance(entry, Approved)
+    parsed = signing.parse_envelope(entry.envelope.encode())
+    wider = canonical.dump(_standing(forge).model_copy(update={"purpose": Name("anything")}))
+    altered = signing.Envelope(parsed.payload_type, wider, parsed.keyid, parsed.ed25519, parsed.mldsa65)
+    forge.edit(CN, index, envelope=altered.to_bytes().decode())
+
+
+def statement_of_another_approval(forge: Forge) -> None:
+    forge.edit(CN, _approvals(forge)[1], statement=Digest.of(b"another statement"))
+
+
+def _with_engineers_key(genesis: Genesis) -> Genesis:
+    persons = tuple(
+        p.model_copy(update={"key": MALLORY.verify_key}) if p.id == ENGINEER else p for p in genesis.roster.persons
+    )
+    return genesis.model_copy(update={"roster": genesis.roster.model_copy(update={"persons": persons})})
+
+
+def approved_by_the_engineer(forge: Forge) -> None:
+    forge.replace_genesis(_with_engineers_key)
+    _resign(forge, _approvals(forge)[1], MALLORY, _standing(forge), person=ENGINEER)
+
+
+def engineer_abroad_is_officer_here(forge: Forge) -> None:
+    """One genesis says officer, another says engineer: whoever submits jobs anywhere approves nowhere."""
+
+    def as_engineer(genesis: Genesis) -> Genesis:
+        persons = tuple(
+            p.model_copy(update={"roles": (PersonRole.ENGINEER,)}) if p.id == officers(CN)[0] else p
+            for p in genesis.roster.persons
+        )
+        return genesis.model_copy(update={"roster": genesis.roster.model_copy(update={"persons": persons})})
+
+    forge.replace_genesis(as_engineer, HQ)
+
+
+def approvals_lost(forge: Forge) -> None:
+    for index in reversed(_approvals(forge)):
+        forge.drop(CN, index)
+
+
+def approved_after_the_release(forge: Forge) -> None:
+    log = forge.entries[CN][Log.INTERNAL]
+    moved = [log.pop(index) for index in reversed(_approvals(forge))]
+    log.extend(entry.model_copy(update={"at": log[-1].at}) for entry in moved)
+
+
+def _approve_otherwise(forge: Forge, **update: object) -> None:
+    """Have both real officers sign another statement, and every update of the zone name it."""
+    other = _standing(forge).model_copy(update=update)
+    for index, key in zip(_approvals(forge), forge.officers[CN], strict=True):
+        _resign(forge, index, key, other)
+    for place in (0, 1):
+        forge.change(forge.sent(CN, Kind.MODEL_UPDATE, place), approvals=(canonical.digest(other),))
+
+
+def approval_of_another_order(forge: Forge) -> None:
+    _approve_otherwise(forge, order=forge.sent(US, Kind.MODEL_UPDATE).order)
+
+
+def approval_for_other_recipients(forge: Forge) -> None:
+    _approve_otherwise(forge, recipients=(CN, HQ))
+
+
+def approval_of_fewer_releases(forge: Forge) -> None:
+    _approve_otherwise(forge, bounds=_standing(forge).bounds.model_copy(update={"releases": 1}))
+
+
+def approval_of_fewer_bits(forge: Forge) -> None:
+    _approve_otherwise(forge, bounds=_standing(forge).bounds.model_copy(update={"information_bits_per_release": 8}))
+
+
+def approval_of_a_smaller_norm(forge: Forge) -> None:
+    _approve_otherwise(forge, bounds=_standing(forge).bounds.model_copy(update={"clip_norm_micro": 1}))
+
+
+def approval_expired(forge: Forge) -> None:
+    _approve_otherwise(forge, expires_at=1_800_000_006)
+
+
+def approval_of_another_snapshot(forge: Forge) -> None:
+    dataset = _standing(forge).dataset.model_copy(update={"snapshot": Name("another")})
+    _approve_otherwise(forge, dataset=dataset)
+
+
+def approval_of_an_unknown_algorithm(forge: Forge) -> None:
+    algorithm = _standing(forge).algorithm.model_copy(update={"digest": Digest.of(b"other source")})
+    _approve_otherwise(forge, algorithm=algorithm)
+
+
+def approved_by_one(forge: Forge) -> None:
+    forge.drop(CN, _approvals(forge)[1])
+
+
+def one_officer_twice(forge: Forge) -> None:
+    one, two = _approvals(forge)
+    log = forge.entries[CN][Log.INTERNAL]
+    log[two] = log[one]
+
+
+def one_organisation_twice(forge: Forge) -> None:
+    def merged(genesis: Genesis) -> Genesis:
+        same = OrganisationId("maker-china")
+        persons = tuple(
+            p.model_copy(update={"organisation": same}) if p.id in officers(CN) else p for p in genesis.roster.persons
+        )
+        return genesis.model_copy(update={"roster": genesis.roster.model_copy(update={"persons": persons})})
+
+    forge.replace_genesis(merged, CN)
+
+
+def released_without_naming_approvals(forge: Forge) -> None:
+    forge.change(forge.sent(CN, Kind.MODEL_UPDATE, 1), approvals=())
+
+
+def snapshot_never_frozen(forge: Forge) -> None:
+    forge.drop(CN, forge.internal(CN, SnapshotFrozen))
+
+
+def no_snapshot_named(forge: Forge) -> None:
+    forge.change(forge.sent(CN, Kind.AGGREGATE, 1), commitments=())
+
+
+def not_clipped(forge: Forge) -> None:
+    manifest = forge.sent(CN, Kind.MODEL_UPDATE, 1)
+    forge.change(manifest, checks=tuple(c for c in manifest.checks if c is not Check.CLIPPED))
+
+
+def exact_contributors(forge: Forge) -> None:
+    forge.change(forge.sent(CN, Kind.MODEL_UPDATE, 1), contributors=Contributors(vehicles=17, windows=2000))
+
+
+def release_of_nobodys_data(forge: Forge) -> None:
+    forge.change(forge.sent(CN, Kind.MODEL_UPDATE, 1), lineage=())
+
+
+def model_without_its_lineage(forge: Forge) -> None:
+    forge.change(forge.sent(HQ, Kind.MODEL, -1), lineage=(CN,))
+
+
+def model_of_an_unknown_input(forge: Forge) -> None:
+    forge.change(forge.sent(HQ, Kind.MODEL, -1), inputs=(CrossingId.of(b"never accepted"),))
+
+
+def model_laundered_through_another_job(forge: Forge) -> None:
+    """The same model again, said to be of a new job and of nobody's data."""
+    tainted = forge.sent(HQ, Kind.MODEL, 3)
+    forge.change(
+        forge.sent(HQ, Kind.MODEL, -1),
+        plaintext=tainted.plaintext,
+        job=JobId("job-00000000000000ff"),
+        lineage=(),
+        inputs=(),
+    )
+
+
+def model_to_an_unnamed_recipient(forge: Forge) -> None:
+    """The Chinese zone's releases name the coordinator alone; the model made of them goes to the US all the same."""
+    for kind in (Kind.MODEL_UPDATE, Kind.AGGREGATE):
+        for place in (0, 1):
+            forge.change(forge.sent(CN, kind, place), recipients=(HQ,))
+
+
+def model_that_may_go_further(forge: Forge) -> None:
+    forge.change(forge.sent(HQ, Kind.MODEL, -1), recipients=tuple(sorted((CN, HQ, US, SiteId("eu-berlin")))))
+
+
+def update_to_another_than_its_orderer(forge: Forge) -> None:
+    forge.edit(CN, forge.internal(CN, OrderAccepted), peer=US)
+
+
+def recipient_not_in_its_own_list(forge: Forge) -> None:
+    forge.change(forge.sent(HQ, Kind.MODEL, 1), recipients=(HQ,))
+
+
+RULES: list[tuple[FindingCode, Any]] = [
+    (F.DRAFT_MISSING, draft_lost),
+    (F.DRAFT_MISSING, sealed_after_the_draft),
+    (F.DECISION_MISSING, decision_lost),
+    (F.DECISION_MISSING, accepted_and_decided_to_refuse),
+    (F.CROSSING_UNLOGGED, crossing_lost_in_both_ledgers),
+    (F.RELEASED_AFTER_REJECTION, rejected_and_released),
+    (F.ORDER_ID_MISMATCH, order_of_another_body),
+    (F.ORDER_NOT_ACCEPTED, order_not_entered),
+    (F.ORDER_NOT_ACCEPTED, order_from_nowhere),
+    (F.ORDER_UNKNOWN, release_of_another_zones_order),
+    (F.ORDER_UNKNOWN, release_before_the_order_was_accepted),
+    (F.ORDER_DIFFERS, another_job),
+    (F.ORDER_DIFFERS, another_purpose),
+    (F.ORDER_DIFFERS, closed_twice),
+    (F.ORDER_OVER, closed_before_the_release),
+    (F.ORDER_OVER, released_after_expiry),
+    (F.KEYS_WITHOUT_ORDER, keys_for_no_order),
+    (F.KEYS_WITHOUT_ORDER, keys_after_closing),
+    (F.BUDGET_OVERSPENT, reserved_less_than_spent),
+    (F.BUDGET_DISAGREES, closed_with_too_little_spent),
+    (F.BUDGET_DISAGREES, released_without_a_charge),
+    (F.QUOTA_EXCEEDED, beyond_the_quota),
+    (F.APPROVAL_INVALID, approved_by_nobody_on_the_roster),
+    (F.APPROVAL_INVALID, approval_in_anothers_name),
+    (F.APPROVAL_INVALID, approval_altered),
+    (F.APPROVAL_INVALID, statement_of_another_approval),
+    (F.APPROVAL_BY_ENGINEER, approved_by_the_engineer),
+    (F.APPROVAL_BY_ENGINEER, engineer_abroad_is_officer_here),
+    (F.APPROVAL_MISSING, approvals_lost),
+    (F.APPROVAL_MISSING, approved_after_the_release),
+    (F.APPROVAL_NOT_COVERING, approval_of_another_order),
+    (F.APPROVAL_NOT_COVERING, approval_for_other_recipients),
+    (F.APPROVAL_NOT_COVERING, approval_of_fewer_releases),
+    (F.APPROVAL_NOT_COVERING, approval_of_fewer_bits),
+    (F.APPROVAL_NOT_COVERING, approval_of_a_smaller_norm),
+    (F.APPROVAL_NOT_COVERING, approval_expired),
+    (F.APPROVAL_NOT_COVERING, approval_of_another_snapshot),
+    (F.APPROVAL_NOT_COVERING, approval_of_an_unknown_algorithm),
+    (F.TOO_FEW_ORGANISATIONS, approved_by_one),
+    (F.TOO_FEW_ORGANISATIONS, one_officer_twice),
+    (F.TOO_FEW_ORGANISATIONS, one_organisation_twice),
+    (F.TOO_FEW_ORGANISATIONS, released_without_naming_approvals),
+    (F.DATASET_NOT_FROZEN, snapshot_never_frozen),
+    (F.DATASET_NOT_FROZEN, no_snapshot_named),
+    (F.CHECKS_MISSING, not_clipped),
+    (F.CHECKS_MISSING, exact_contributors),
+    (F.LINEAGE_INCOMPLETE, release_of_nobodys_data),
+    (F.LINEAGE_INCOMPLETE, model_without_its_lineage),
+    (F.LINEAGE_INCOMPLETE, model_of_an_unknown_input),
+    (F.LINEAGE_INCOMPLETE, model_laundered_through_another_job),
+    (F.RECIPIENT_NOT_NAMED, model_to_an_unnamed_recipient),
+    (F.RECIPIENT_NOT_NAMED, model_that_may_go_further),
+    (F.RECIPIENT_NOT_NAMED, update_to_another_than_its_orderer),
+    (F.RECIPIENT_NOT_NAMED, recipient_not_in_its_own_list),
+]

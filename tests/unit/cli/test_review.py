@@ -1,0 +1,96 @@
+"""An officer signs what was shown, with their own key, and nothing that says more than the release at hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from isthmus.cli import review
+from isthmus.cli.federation import officer_key
+from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE, StandingApproval
+from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.identifiers import Digest, Name, SiteId
+from isthmus.proof import canonical, signing
+from world.pair import CN, Pair, officers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from isthmus.contracts.inside import ReviewItem
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    made = Pair(tmp_path / "sites")
+    made.prepare()
+    made.open(CN)
+    made.carry()
+    made.update(CN, 0)
+    yield made
+    made.close()
+
+
+def held(pair: Pair) -> ReviewItem:
+    (item,) = pair.keeper(CN).review.waiting().items
+    return item
+
+
+@pytest.mark.parametrize("standing", [True, False])
+def test_two_officers_let_a_release_go(pair: Pair, standing: bool) -> None:  # noqa: FBT001 - a test's parameter
+    item = held(pair)
+    first, second = (review.approval(officer_key(pair.home, who), item, standing=standing) for who in officers(CN))
+    assert pair.keeper(CN).review.approve(first).state == "held"
+    assert pair.keeper(CN).review.approve(second).state == "logged"
+
+
+def test_one_officer_stops_it(pair: Pair) -> None:
+    item = held(pair)
+    status = pair.keeper(CN).review.reject(review.rejection(officer_key(pair.home, officers(CN)[0]), item))
+    assert status.state == "refused"
+    assert pair.keeper(CN).review.waiting().items == ()
+
+
+def test_the_signature_is_the_officers_own(pair: Pair) -> None:
+    key = officer_key(pair.home, officers(CN)[0])
+    item = held(pair)
+    signed = review.approval(key, item, standing=True).envelope.encode()
+    payload = signing.verify(signed, STANDING_APPROVAL_TYPE, key.verify_key)
+    assert canonical.load(StandingApproval, payload) == item.standing
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipients": (CN, SiteId("hq"), SiteId("us-texas"), SiteId("zz-elsewhere"))},
+        {"purpose": Name("resale")},
+        {"policy": Digest.of(b"another policy")},
+        {"zone": SiteId("us-texas")},
+    ],
+)
+@pytest.mark.parametrize("which", ["standing", "single"])
+def test_a_statement_that_says_more_than_its_release_is_not_signed(
+    pair: Pair, change: dict[str, object], which: str
+) -> None:
+    item = held(pair)
+    forged = item.model_copy(update={which: getattr(item, which).model_copy(update=change)})
+    key = officer_key(pair.home, officers(CN)[0])
+    with pytest.raises(Refusal) as refused:
+        review.approval(key, forged, standing=which == "standing")
+    assert refused.value.code is Code.APPROVAL_INVALID
+
+
+def test_a_release_is_found_by_its_first_digits(pair: Pair) -> None:
+    item = held(pair)
+    crossing = item.manifest.crossing
+    assert review.find((item,), crossing) is item
+    assert review.find((item,), crossing.removeprefix("sha256:")[:6]) is item
+
+
+@pytest.mark.parametrize("wanted", ["", "sha256:", "abc", "zzzzzzzz"])
+def test_a_release_that_is_not_clearly_meant_is_not_found(pair: Pair, wanted: str) -> None:
+    item = held(pair)
+    with pytest.raises(Refusal) as refused:
+        review.find((item, item), wanted)
+    assert refused.value.code is Code.NOT_FOUND

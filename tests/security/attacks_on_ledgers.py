@@ -1,4 +1,4 @@
-"""An attack on every rule about ledgers, crossings and receipts, by someone who holds every key."""
+"""An attack on every rule about ledgers, crossings, receipts and decisions, by someone who holds every key."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code
 from isthmus.contracts.evidence import FindingCode
 from isthmus.contracts.identifiers import CrossingId, Digest, OrganisationId, PersonId, SiteId
-from isthmus.contracts.ledger import (
-    GenesisEntry,
-    Log,
-    OrderClosed,
-)
+from isthmus.contracts.ledger import Decided, Drafted, GenesisEntry, Log, OrderClosed
 from isthmus.contracts.roster import Genesis, Person, PersonRole
 from isthmus.proof import canonical, checkpoint, signing
 from isthmus.proof.ids import crossing_id
@@ -269,6 +265,30 @@ def receipt_for_nothing(forge: Forge) -> dict[str, bytes]:
     return _receipts(forge, lambda receipts: receipts.update({CrossingId.of(b"nothing"): receipts[some]}))
 
 
+def draft_lost(forge: Forge) -> None:
+    forge.drop(CN, forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Drafted))
+
+
+def sealed_after_the_draft(forge: Forge) -> None:
+    manifest = forge.sent(CN, Kind.MODEL_UPDATE, 1)
+    forge.change(manifest, payload=manifest.payload.model_copy(update={"digest": Digest.of(b"other bytes")}))
+
+
+def decision_lost(forge: Forge) -> None:
+    forge.drop(CN, forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Decided))
+
+
+def accepted_and_decided_to_refuse(forge: Forge) -> None:
+    index = forge.about(HQ, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Decided)
+    forge.edit(HQ, index, outcome="refuse", code=Code.EXPIRED)
+
+
+def crossing_lost_in_both_ledgers(forge: Forge) -> None:
+    id_ = forge.sent(CN, Kind.AGGREGATE, 1).crossing
+    for site in (CN, HQ):
+        forge.drop(site, forge.index(site, id_), Log.CROSSINGS)
+
+
 RULES: list[tuple[FindingCode, Any]] = [
     (F.ROOTS_REPEAT_A_SITE, roots_repeat),
     (F.SITE_MISSING, without_a_site),
@@ -314,4 +334,9 @@ RULES: list[tuple[FindingCode, Any]] = [
     (F.RECEIPT_MISSING, receipt_in_the_middle_lost),
     (F.RECEIPT_MISSING, receipts_all_lost),
     (F.RECEIPT_UNKNOWN, receipt_for_nothing),
+    (F.DRAFT_MISSING, draft_lost),
+    (F.DRAFT_MISSING, sealed_after_the_draft),
+    (F.DECISION_MISSING, decision_lost),
+    (F.DECISION_MISSING, accepted_and_decided_to_refuse),
+    (F.CROSSING_UNLOGGED, crossing_lost_in_both_ledgers),
 ]

@@ -1,12 +1,11 @@
-"""An attack on every rule about decisions, orders, budget, approvals and lineage, by someone who holds every key."""
+"""An attack on every rule about orders, keys, budget, approvals and lineage, by someone who holds every key."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE, StandingApproval
 from isthmus.contracts.crossings import Check, Contributors, Kind
-from isthmus.contracts.errors import Code
 from isthmus.contracts.evidence import FindingCode
 from isthmus.contracts.identifiers import CrossingId, Digest, JobId, Name, OrganisationId, SiteId
 from isthmus.contracts.ledger import (
@@ -23,36 +22,14 @@ from isthmus.contracts.ledger import (
 from isthmus.contracts.roster import Genesis, PersonRole
 from isthmus.proof import canonical, signing
 from isthmus.proof.ids import crossing_id
-from isthmus.proof.signing import SigningKey
 from security.attacks_on_ledgers import MALLORY
-from world.forge import Forge
 from world.pair import CN, ENGINEER, HQ, US, officers
 
+if TYPE_CHECKING:
+    from isthmus.proof.signing import SigningKey
+    from world.forge import Forge
+
 F = FindingCode
-
-
-def draft_lost(forge: Forge) -> None:
-    forge.drop(CN, forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Drafted))
-
-
-def sealed_after_the_draft(forge: Forge) -> None:
-    manifest = forge.sent(CN, Kind.MODEL_UPDATE, 1)
-    forge.change(manifest, payload=manifest.payload.model_copy(update={"digest": Digest.of(b"other bytes")}))
-
-
-def decision_lost(forge: Forge) -> None:
-    forge.drop(CN, forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Decided))
-
-
-def accepted_and_decided_to_refuse(forge: Forge) -> None:
-    index = forge.about(HQ, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Decided)
-    forge.edit(HQ, index, outcome="refuse", code=Code.EXPIRED)
-
-
-def crossing_lost_in_both_ledgers(forge: Forge) -> None:
-    id_ = forge.sent(CN, Kind.AGGREGATE, 1).crossing
-    for site in (CN, HQ):
-        forge.drop(site, forge.index(site, id_), Log.CROSSINGS)
 
 
 def rejected_and_released(forge: Forge) -> None:
@@ -350,11 +327,6 @@ def recipient_not_in_its_own_list(forge: Forge) -> None:
 
 
 RULES: list[tuple[FindingCode, Any]] = [
-    (F.DRAFT_MISSING, draft_lost),
-    (F.DRAFT_MISSING, sealed_after_the_draft),
-    (F.DECISION_MISSING, decision_lost),
-    (F.DECISION_MISSING, accepted_and_decided_to_refuse),
-    (F.CROSSING_UNLOGGED, crossing_lost_in_both_ledgers),
     (F.RELEASED_AFTER_REJECTION, rejected_and_released),
     (F.ORDER_ID_MISMATCH, order_of_another_body),
     (F.ORDER_NOT_ACCEPTED, order_not_entered),

@@ -22,7 +22,6 @@ from isthmus.contracts.ledger import (
     Log,
     OrderAccepted,
 )
-from isthmus.contracts.roster import Roots
 from isthmus.proof import canonical
 from isthmus.proof.bundle import verify
 from world.forge import Forge, manifest_of
@@ -31,6 +30,8 @@ from world.pair import CN, HQ, US, Pair
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from isthmus.contracts.roster import Roots
 
 
 from security import attacks_on_ledgers, attacks_on_releases

@@ -322,7 +322,6 @@ def test_the_same_offer_again_brings_the_same_receipt(scene: Scene) -> None:
         },
         {"heads": b'{"cosigned":{},"heads":{"crossings":{"base":0,"checkpoint":"","consistency":["QR=="]}}}'},
         {"heads": b"[" * 300_000},
-        {"headers": {"content-encoding": "gzip"}},
     ],
 )
 def test_the_dialer_outlives_whatever_it_is_answered(scene: Scene, answers: dict[str, Any]) -> None:

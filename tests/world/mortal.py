@@ -99,7 +99,6 @@ class Life:
     border: border_app.Border | None = None
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     cut: list[Callable[[], None]] = field(default_factory=list)
-    calls: Counter[str] = field(default_factory=Counter)
 
 
 class MortalWorld(World):
@@ -239,7 +238,8 @@ class MortalWorld(World):
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             call = _name_of(scope)
-            await self._passing(caller, call, "before")
+            number = self._count(caller, call)
+            await self._passing(caller, call, number, "before")
             life = self._lives[site, "border"]
             if not life.alive or life.border is None:
                 raise httpx2.ConnectError("nobody listens")
@@ -248,30 +248,34 @@ class MortalWorld(World):
             handling.add_done_callback(_looked_at)
             try:
                 await asyncio.shield(handling)
+            except asyncio.CancelledError:
+                raise
             except BaseException:
-                if life.alive or handling.cancelled() or not handling.done():
+                if life.alive:
                     raise
             if not life.alive:
                 raise httpx2.ReadError("the connection was reset")
-            await self._passing(caller, call, "after")
+            await self._passing(caller, call, number, "after")
 
         return app
 
-    async def _passing(self, caller: Life | None, call: str, moment: Moment) -> None:
-        """Count a call of what stands behind a border, and kill the caller where that is due; the dead call nobody."""
+    async def _passing(self, caller: Life | None, call: str, number: int, moment: Moment) -> None:
+        """Kill the caller where that is due; the dead call nobody."""
         if caller is None:
             return
-        if caller.alive and caller.part == "behind":
-            if moment == "before":
-                caller.calls[call] += 1
-                self.calls[caller.site, call] += 1
-            here = AtCall(caller.site, call, self.calls[caller.site, call], moment)
-            if self.dooms and self.dooms[0] == here:
-                self.dooms.pop(0)
-                with contextlib.suppress(Killed):
-                    self._kill(caller)
+        if caller.alive and self.dooms and self.dooms[0] == AtCall(caller.site, call, number, moment):
+            self.dooms.pop(0)
+            with contextlib.suppress(Killed):
+                self._kill(caller)
         if not caller.alive:
             await asyncio.Future()  # until it is buried
+
+    def _count(self, caller: Life | None, call: str) -> int:
+        """Count a call of what stands behind a border; a border's own calls, or people's, are number 0."""
+        if caller is None or caller.part == "border" or not caller.alive:
+            return 0
+        self.calls[caller.site, call] += 1
+        return self.calls[caller.site, call]
 
     def client(self, site: SiteId, role: InsideRole, caller: Life | None = None) -> BorderClient:
         app = self._reached(site, lambda border: border.inside, caller)

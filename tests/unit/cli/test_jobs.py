@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import typer
@@ -16,9 +16,6 @@ from isthmus.contracts.identifiers import PersonId, SiteId
 from isthmus.contracts.jobs import JobRequest
 from isthmus.learning import algorithm
 from isthmus.proof import canonical
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ZONES = (SiteId("us-texas"), SiteId("cn-shanghai"))
 
@@ -67,6 +64,12 @@ def test_the_default_job_covers_the_zones_of_the_roster(tmp_path: Path) -> None:
     home = Home.open(tmp_path / "home")
     assert demo_job(home) == defaults.training_job(SiteId("hq"), ZONES)
     assert home.engineer() == PersonId("maya.engineer")
+
+
+def test_the_reference_page_shows_the_default_job(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "cli.md").read_text("utf-8")
+    (tmp_path / "job.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
+    assert read_job(tmp_path / "job.toml") == defaults.training_job(SiteId("hq"), ZONES)
 
 
 def test_a_job_is_read_from_toml_and_from_json(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ HEAVY = (
     "sqlite3", "starlette", "structlog", "uvicorn",
 )  # fmt: skip
 
+LOGGED = rb"\"outcome\":\"release\""
+"""A decision as an exported ledger spells it."""
+
 BASE_INSTALL = f"""
 import sys
 from importlib.abc import MetaPathFinder
@@ -67,8 +70,11 @@ def test_verify_accepts_on_a_base_install(bundle: tuple[Path, Path]) -> None:
 def test_verify_refuses_a_changed_entry(bundle: tuple[Path, Path], tmp_path: Path) -> None:
     evidence, roots = bundle
     for file in evidence.iterdir():
-        content = file.read_bytes()
-        (tmp_path / file.name).write_bytes(content.replace(b"forecast-training", b"forecast-trainink", 1))
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    changed = tmp_path / "us-texas.json"
+    content = changed.read_bytes()
+    assert LOGGED in content
+    changed.write_bytes(content.replace(LOGGED, LOGGED.replace(b"release", b"refuse"), 1))
     done = on_base_install("verify", str(tmp_path), "--roots", str(roots), "--json")
     assert done.returncode == Exit.NOT_ACCEPTED
     assert json.loads(done.stdout)["accepted"] is False

@@ -9,10 +9,11 @@ import pytest
 from isthmus.cli import review
 from isthmus.cli.federation import officer_key
 from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE, StandingApproval
+from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, Name, SiteId
 from isthmus.proof import canonical, signing
-from world.pair import CN, Pair, officers
+from world.pair import CN, Pair, model, officers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,15 +26,18 @@ if TYPE_CHECKING:
 def pair(tmp_path: Path) -> Iterator[Pair]:
     made = Pair(tmp_path / "sites")
     made.prepare()
-    made.open(CN)
+    order = made.order(CN)
     made.carry()
-    made.update(CN, 0)
+    made.take_keys(CN, order)
+    made.send_model(CN, order, 0, model(0.0))
+    made.carry()
+    made.release(CN, order, Kind.MODEL_UPDATE, 0, model(0.25))
     yield made
     made.close()
 
 
 def held(pair: Pair) -> ReviewItem:
-    (item,) = pair.keeper(CN).review.waiting().items
+    (item,) = pair.held(CN)
     return item
 
 
@@ -49,7 +53,7 @@ def test_one_officer_stops_it(pair: Pair) -> None:
     item = held(pair)
     status = pair.keeper(CN).review.reject(review.rejection(officer_key(pair.home, officers(CN)[0]), item))
     assert status.state == "refused"
-    assert pair.keeper(CN).review.waiting().items == ()
+    assert pair.held(CN) == ()
 
 
 def test_the_signature_is_the_officers_own(pair: Pair) -> None:

@@ -13,6 +13,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
 
 from isthmus.border.gate.framing import PIECE, Unframer
 from isthmus.border.gate.identity import peer_of
@@ -92,6 +93,7 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
         return web.answer(heads) if heads else Response(status_code=204)
 
     app.add_exception_handler(IsthmusError, _code_only)
+    app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _nothing)
     return app
 
@@ -138,6 +140,12 @@ async def _code_only(request: Request, error: Exception) -> Response:
         return await _nothing(request, error)
     log.warning("link_refused", path=request.url.path, code=error.code.value, what=error.what, why=error.why)
     return web.answer(LinkProblem(code=error.code), web.status_of(error))
+
+
+async def _no_route(_: Request, error: Exception) -> Response:
+    """Answer a path or a method that the link does not have."""
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    return web.answer(LinkProblem(code=Code.NOT_FOUND), status)
 
 
 async def _nothing(request: Request, error: Exception) -> Response:

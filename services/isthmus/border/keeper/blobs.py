@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import uuid
 from typing import TYPE_CHECKING
@@ -15,11 +16,12 @@ from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
     from pathlib import Path
 
 PIECE = 1 << 20
 MAX_FREE = 8
+_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobStore:
@@ -100,6 +102,12 @@ class BlobStore:
                 path.replace(self._directory / f"free-{uuid.uuid4().hex}")
             else:
                 path.unlink()
+
+    def keep_only(self, needed: Container[Digest]) -> None:
+        """Let every other blob go: one whose crossing was never drafted, or whose release was cut short."""
+        for path in list(self._directory.iterdir()):
+            if _NAME.fullmatch(path.name) and (digest := Digest(f"sha256:{path.name}")) not in needed:
+                self.release(digest)
 
     def _take_free(self, path: Path) -> None:
         with self._lock:

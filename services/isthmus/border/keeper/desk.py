@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from isthmus.border.keeper.keystore import BorderKeys
     from isthmus.border.keeper.ledger import LedgerStore, Transaction
     from isthmus.border.keeper.policy import Policy
+    from isthmus.contracts.identifiers import Digest
     from isthmus.contracts.roster import Genesis, Site
     from isthmus.contracts.wire import Wire
     from isthmus.kit.bell import Bell
@@ -134,6 +135,13 @@ class Desk:
         if row is None:
             raise Refusal(Code.NOT_FOUND, "This border knows no such crossing.")
         return row
+
+    def drop_unless_entered(self, sealed: Digest) -> None:
+        """Let sealed bytes go that no crossing refers to, since what would have entered it failed."""
+        with self.store.reading() as view:
+            entered = view.row("SELECT 1 FROM crossing WHERE sealed = ?", sealed)
+        if entered is None:
+            self.blobs.release(sealed)
 
     def order(self, tx: Transaction, order: OrderId) -> OrderRow | None:
         """Return an order that stands in the ledger, None where it does not."""

@@ -120,15 +120,8 @@ class InboundDesk:
                 self._enter(tx, peer, manifest, envelope)
                 return self._decide(tx, peer, manifest, envelope, opened)
         except IsthmusError:
-            self._drop_unless_entered(manifest)
+            self._desk.drop_unless_entered(manifest.payload.digest)
             raise
-
-    def _drop_unless_entered(self, manifest: Manifest) -> None:
-        """Let sealed bytes go that belong to no crossing: it will come again, with its bytes."""
-        with self._desk.store.reading() as view:
-            entered = view.row("SELECT 1 FROM crossing WHERE sealed = ?", manifest.payload.digest)
-        if entered is None:
-            self._desk.blobs.release(manifest.payload.digest)
 
     def deliveries(self, after: int) -> Deliveries:
         """Return what came after ordinal `after`."""
@@ -182,18 +175,13 @@ class InboundDesk:
             raise Refusal(Code.UNKNOWN_KIND, f"A {site.part} does not send a {manifest.kind}.")
         if manifest.crossing != crossing_id(manifest.order, manifest.kind, manifest.recipient, manifest.slot):
             raise Refusal(Code.ID_MISMATCH, "The crossing's id is not that of its order, kind, recipient and slot.")
-        if row is not None and row["envelope"] != envelope:
+        if row is None:
+            self._is_next(tx, peer, manifest)
+        elif row["envelope"] != envelope:
             same = manifest.payload.digest == row["sealed"]
             raise Refusal(
                 Code.REPLAYED if same else Code.CONFLICTING_PAYLOAD, "A crossing of this id was taken in before."
             )
-        if row is None and tx.row("SELECT 1 FROM crossing WHERE sealed = ?", manifest.payload.digest):
-            raise Refusal(Code.REPLAYED, "The sealed payload came with another crossing.")
-        last = self._last_sequence(tx, peer)
-        if row is None and manifest.sequence <= last:
-            raise Refusal(Code.REPLAYED, "The crossing's sequence number was used before.")
-        if row is None and manifest.sequence > last + 1:
-            raise Refusal(Code.OUT_OF_SEQUENCE, f"Crossing {last + 1} of {peer} is missing.")
         order = self._desk.order(tx, manifest.order)
         if site.part == "zone" and (order is None or order.peer != peer):
             # Not even a refused entry: it would take the id of what the order's own zone will send.
@@ -203,6 +191,16 @@ class InboundDesk:
             raise Refusal(Code.TOO_LARGE, "The payload is larger than its kind and its order allow.")
         if not payloads.is_banded(manifest.contributors):
             raise Refusal(Code.MALFORMED, "The numbers of contributors are not banded.")
+
+    def _is_next(self, tx: Transaction, peer: SiteId, manifest: Manifest) -> None:
+        """Check that a crossing that is not known yet is the next one of this peer, with bytes of its own."""
+        if tx.row("SELECT 1 FROM crossing WHERE sealed = ?", manifest.payload.digest):
+            raise Refusal(Code.REPLAYED, "The sealed payload came with another crossing.")
+        last = self._last_sequence(tx, peer)
+        if manifest.sequence <= last:
+            raise Refusal(Code.REPLAYED, "The crossing's sequence number was used before.")
+        if manifest.sequence > last + 1:
+            raise Refusal(Code.OUT_OF_SEQUENCE, f"Crossing {last + 1} of {peer} is missing.")
 
     def _enter(self, tx: Transaction, peer: SiteId, manifest: Manifest, envelope: bytes) -> None:
         """Make the crossing's row durable: from here on, a repeat is recognised."""
@@ -453,6 +451,8 @@ class InboundDesk:
     def _last_sequence(self, tx: Transaction, peer: SiteId) -> int:
         """Return the last sequence number that stands in the ledger; one that is only received does not count."""
         row = tx.row(
-            "SELECT max(sequence) FROM crossing WHERE direction = 'in' AND peer = ? AND receipt IS NOT NULL", peer
+            "SELECT sequence FROM crossing WHERE direction = 'in' AND peer = ? AND receipt IS NOT NULL"
+            " ORDER BY sequence DESC LIMIT 1",
+            peer,
         )
         return (row[0] if row else 0) or 0

@@ -6,6 +6,7 @@ looks at again.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from isthmus.border.keeper.heads import HeadsDesk, name_of
 from isthmus.border.keeper.inbound import InboundDesk
 from isthmus.border.keeper.outbound import OutboundDesk
 from isthmus.border.keeper.review import ReviewDesk
+from isthmus.border.keeper.states import FINAL
 from isthmus.border.keeper.states import Outbound as State
 from isthmus.contracts.crossings import RECEIPT_TYPE, Kind, Receipt
 from isthmus.contracts.errors import Code, Fault, Refusal
@@ -73,7 +75,7 @@ class Keeper:
         self._begin()
 
     def _begin(self) -> None:
-        """Write the genesis, or hold the ledger to it; decide what was drafted when the process died."""
+        """Write the genesis, or hold the ledger to it; end what a crash has cut short."""
         desk = self._desk
         if desk.policy.digest != desk.genesis.policy:
             raise Fault(
@@ -90,13 +92,19 @@ class Keeper:
                 raise Fault(Code.CONFIGURATION, "The ledger begins with another genesis than this border's.")
             for row in tx.execute("SELECT id FROM crossing WHERE direction = 'out' AND state = 'drafted'").fetchall():
                 self.outbound.proceed(tx, CrossingId(row["id"]))
+            unfinished = tx.execute(
+                "SELECT sealed FROM crossing WHERE state NOT IN (SELECT value FROM json_each(?))",
+                json.dumps(sorted(FINAL)),
+            )
+            needed = {Digest(row["sealed"]) for row in unfinished}
+        desk.blobs.keep_only(needed)
 
     def next_for(self, peer: SiteId) -> SealedCrossing | None:
         """Return the first crossing to `peer` that it has not receipted, marked as sent."""
         self.heads.require_open(peer)
         with self._desk.store.reading() as view:
             row = view.row(
-                "SELECT * FROM crossing WHERE direction = 'out' AND peer = ? AND sequence IS NOT NULL"
+                "SELECT * FROM crossing INDEXED BY crossing_to_send WHERE direction = 'out' AND peer = ?"
                 " AND state IN ('logged', 'sent') ORDER BY sequence LIMIT 1",
                 peer,
             )

@@ -37,8 +37,13 @@ CREATE TABLE IF NOT EXISTS crossing(
   job TEXT NOT NULL, order_id TEXT NOT NULL, slot INTEGER NOT NULL, sequence INTEGER, draft BLOB, envelope BLOB,
   sealed TEXT NOT NULL, size INTEGER NOT NULL, content_key BLOB, plaintext TEXT, code TEXT, needs TEXT NOT NULL,
   receipt BLOB, contributors BLOB, entry INTEGER, UNIQUE(direction, peer, sequence)) STRICT;
-CREATE INDEX IF NOT EXISTS crossing_by_order ON crossing(order_id, kind, direction);
+CREATE INDEX IF NOT EXISTS crossing_by_order ON crossing(order_id, kind, direction, sequence);
+CREATE INDEX IF NOT EXISTS crossing_to_send ON crossing(peer, sequence)
+  WHERE direction = 'out' AND state IN ('logged', 'sent');
+CREATE INDEX IF NOT EXISTS model_by_plaintext ON crossing(plaintext) WHERE direction = 'out' AND kind = 'model';
 CREATE INDEX IF NOT EXISTS crossing_by_state ON crossing(direction, state);
+CREATE INDEX IF NOT EXISTS crossing_by_sealed ON crossing(sealed);
+CREATE INDEX IF NOT EXISTS crossing_by_plaintext ON crossing(plaintext);
 CREATE TABLE IF NOT EXISTS orders(
   id TEXT PRIMARY KEY, direction TEXT NOT NULL, peer TEXT NOT NULL, job TEXT NOT NULL, body BLOB NOT NULL,
   state TEXT NOT NULL, reserved_bits INTEGER NOT NULL, spent_bits INTEGER NOT NULL,

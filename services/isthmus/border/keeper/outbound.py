@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from isthmus.border.keeper import approvals, budget, payloads
-from isthmus.border.keeper.desk import needs_of
+from isthmus.border.keeper.desk import manifest_of, needs_of
 from isthmus.border.keeper.policy import Hold, Refuse, Release
 from isthmus.border.keeper.states import Outbound as State
 from isthmus.contracts.crossings import (
@@ -27,9 +27,9 @@ from isthmus.contracts.crossings import (
     Notice,
     SealedPayload,
 )
-from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.errors import Code, IsthmusError, Refusal
 from isthmus.contracts.facts import Action, Facts
-from isthmus.contracts.identifiers import CrossingId, Digest, OrderId, SiteId
+from isthmus.contracts.identifiers import CrossingId, Digest, JobId, OrderId, SiteId
 from isthmus.contracts.inside import CandidateHeader, CandidateStatus, InsideRole
 from isthmus.contracts.ledger import CrossingEntry, Decided, Drafted, Log
 from isthmus.contracts.orders import Order
@@ -94,6 +94,7 @@ class OutboundDesk:
             raise Refusal(Code.TRUNCATED, f"The candidate has {len(payload)} bytes of {header.size}.")
         with self._desk.store.reading() as tx:
             order = self._order(tx, header, payload)
+            self._require_inputs(tx, header)
         checked = self._checked(order, header, crossing, payload)
         plaintext = Digest.of(checked.data)
         if done := self._repeated(crossing, plaintext):
@@ -101,8 +102,17 @@ class OutboundDesk:
         with self._desk.store.reading() as tx:
             origin = self._origin(tx, order, header)
         draft = self._sealed(order, header, crossing, checked, plaintext, origin)
+        try:
+            return self._drafted(crossing, draft)
+        except IsthmusError:
+            self._desk.drop_unless_entered(draft.manifest.payload.digest)
+            raise
+
+    def _drafted(self, crossing: CrossingId, draft: Draft) -> CandidateStatus:
+        """Enter a draft and decide on it, in one transaction."""
         with self._desk.store.transaction() as tx:
-            if done := self._repeated(crossing, plaintext):  # the same candidate came twice at the same time
+            if done := self._repeated(crossing, draft.plaintext):  # the same candidate came twice at the same time
+                self._desk.blobs.release(draft.manifest.payload.digest)
                 return done
             self._insert(tx, draft)
             self.proceed(tx, crossing)
@@ -183,6 +193,16 @@ class OutboundDesk:
             raise Refusal(Code.SLOT_UNEXPECTED, f"The order asks for no {header.kind} at slot {header.slot}.")
         return row.order
 
+    def _require_inputs(self, tx: Transaction, header: CandidateHeader) -> None:
+        """Hold what a candidate says it was made from to the ledger: a manifest carries no word of its maker's choice.
+
+        Only a model has inputs, and each is a release that came in here.
+        """
+        for crossing in header.inputs:
+            row = tx.row("SELECT kind FROM crossing WHERE id = ? AND direction = 'in' AND code IS NULL", crossing)
+            if header.kind is not Kind.MODEL or row is None or Kind(row["kind"]) not in RELEASES:
+                raise Refusal(Code.NOT_FOUND, "The candidate names an input that is no release taken in here.")
+
     def _new_order(self, tx: Transaction, header: CandidateHeader, payload: bytes) -> Order:
         order = canonical.load(Order, payload, limit=payloads.SMALL_LIMIT)
         if order_id(order) != header.order or header.slot != 0:
@@ -194,7 +214,11 @@ class OutboundDesk:
         return order
 
     def _job_of_model(self, tx: Transaction, model: Digest) -> str | None:
-        row = tx.row("SELECT job FROM crossing WHERE direction = 'out' AND kind = 'model' AND plaintext = ?", model)
+        row = tx.row(
+            "SELECT job FROM crossing INDEXED BY model_by_plaintext"
+            " WHERE direction = 'out' AND kind = 'model' AND plaintext = ?",
+            model,
+        )
         return row["job"] if row else None
 
     def _checked(self, order: Order, header: CandidateHeader, crossing: CrossingId, payload: Buffer) -> Checked:
@@ -289,6 +313,8 @@ class OutboundDesk:
             tx.after.append(lambda: desk.blobs.release(replaced))
         if manifest.kind is Kind.ORDER:
             self._open(tx, manifest, draft)
+        if manifest.kind is Kind.MODEL:
+            self._inherit(tx, manifest.job, draft.plaintext)
         kept = sealing.wrap(draft.content_key, desk.keys.sealing.public, context=content_context(crossing))
         tx.execute(
             "INSERT INTO crossing(id, direction, state, kind, peer, job, order_id, slot, draft, sealed, size,"
@@ -325,6 +351,19 @@ class OutboundDesk:
             ),
         )
         desk.move(tx, crossing, State.DRAFTED, new=True)
+
+    def _inherit(self, tx: Transaction, job: JobId, model: Digest) -> None:
+        """Let a model that crossed under another job before keep the lineage it had: its bytes hold the same data."""
+        rows = tx.execute(
+            "SELECT envelope FROM crossing WHERE direction = 'out' AND kind = 'model' AND plaintext = ? AND job != ?"
+            " AND envelope IS NOT NULL",
+            model,
+            job,
+        ).fetchall()
+        for earlier in (manifest_of(bytes(row["envelope"])) for row in rows):
+            named = json.dumps(list(earlier.recipients))
+            for site in earlier.lineage:
+                tx.execute("INSERT OR IGNORE INTO taint VALUES(?, ?, ?)", job, site, named)
 
     def _open(self, tx: Transaction, manifest: Manifest, draft: Draft) -> None:
         """Enter an order that this site gives. One order a job and zone."""
@@ -393,7 +432,9 @@ class OutboundDesk:
             lineage=frozenset(manifest.lineage),
             recipients=recipients,
             named=named,
-            order_known=known and order is not None and (order.is_open or manifest.kind is Kind.NOTICE),
+            order_known=known
+            and order is not None
+            and (manifest.kind is Kind.NOTICE or (order.is_open and not desk.expires(order.order, desk.now(tx)))),
             checks=frozenset(manifest.checks),
             approving_organisations=len({g.organisation for g in covering}),
             vehicles=exact.vehicles if exact else 0,

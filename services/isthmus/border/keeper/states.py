@@ -69,6 +69,11 @@ INBOUND: Mapping[Inbound | None, frozenset[Inbound]] = {
     Inbound.DELIVERED: frozenset(),
 }
 
+FINAL: frozenset[str] = frozenset(
+    state.value for table in (OUTBOUND, INBOUND) for state, to in table.items() if state is not None and not to
+)
+"""States after which a sealed payload is needed no more."""
+
 State = TypeVar("State", Outbound, Inbound)
 
 

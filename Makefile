@@ -14,6 +14,7 @@ help:  ## what can be made
 $(STAMP): deploy/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Isthmus needs Python 3.11 or newer: set PYTHON=python3.x"; exit 3; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/uv.lock.txt
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes -r deploy/requirements.lock
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
@@ -23,7 +24,7 @@ demo: $(STAMP)  ## two zones train one model through guarded borders (under thre
 	@$(BIN)/isthmus demo $(DEMO_ARGS)
 
 test: $(STAMP)  ## all tests that need no server
-	@$(BIN)/python -m pytest -m "not bench" $(TEST_ARGS)
+	@$(BIN)/python -m pytest $(TEST_ARGS)
 
 check: $(STAMP)  ## style, types, import walls
 	@$(BIN)/ruff check .
@@ -32,7 +33,7 @@ check: $(STAMP)  ## style, types, import walls
 	@$(BIN)/lint-imports
 
 bench: $(STAMP)  ## measure a round's overhead and its parts: bench-report.json
-	@$(BIN)/python -m pytest -m bench -s tests/bench $(BENCH_ARGS)
+	@$(BIN)/python tests/bench/run.py
 
 lock: $(STAMP)  ## resolve the dependencies again
 	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \

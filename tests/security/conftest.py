@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from security.scene import Scene, set_up
+from isthmus.cli import federation
+from security.scene import ALGORITHM, Scene, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 def federation_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the home of a federation whose borders are stopped."""
     home = tmp_path_factory.mktemp("federation") / "home"
-    set_up(home)
+    set_up(home, replace(federation.demo_plan(), algorithms=(ALGORITHM,)))
     return home
 
 

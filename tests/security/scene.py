@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,18 +17,22 @@ import pytest
 from isthmus.border import app as border_app
 from isthmus.border.settings import BorderSettings
 from isthmus.cli import federation
+from isthmus.contracts.approvals import APPROVAL_TYPE
 from isthmus.contracts.crossings import Contributors, Kind
 from isthmus.contracts.errors import Code, IsthmusError
-from isthmus.contracts.identifiers import Digest, FileId, JobId, Name, SiteId
+from isthmus.contracts.identifiers import Digest, FileId, JobId, Name, PersonId, SiteId
 from isthmus.contracts.inside import (
     SIDECAR_TYPE,
     CandidateHeader,
     CandidateStatus,
     FreezeSnapshot,
     InsideRole,
+    KeyGrant,
+    KeyRequest,
     RegisterFiles,
     SessionRequest,
     Sidecar,
+    SignedStatement,
 )
 from isthmus.contracts.ledger import Log
 from isthmus.contracts.orders import (
@@ -48,7 +52,7 @@ from isthmus.kit.clock import ManualClock
 from isthmus.learning import algorithm, weights
 from isthmus.proof import canonical
 from isthmus.proof.ids import file_key_context, order_id
-from isthmus.proof.sealing import wrap
+from isthmus.proof.sealing import SealingKey, wrap
 from isthmus.proof.signing import SigningKey
 
 if TYPE_CHECKING:
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
 
     from isthmus.border.keeper.keeper import Keeper
     from isthmus.contracts.identifiers import OrderId
+    from isthmus.contracts.wire import Wire
 
 HQ, CN, US = SiteId("hq"), SiteId("cn-shanghai"), SiteId("us-texas")
 SITES, ZONES = (HQ, CN, US), (CN, US)
@@ -262,9 +267,8 @@ class Scene:
         files.freeze(FreezeSnapshot(dataset=DATASET, files=(file_of(zone),)))
 
 
-def set_up(home: Path) -> None:
+def set_up(home: Path, plan: federation.FederationPlan) -> None:
     """Make a federation whose zones hold a frozen snapshot, an accepted order and the first model of one job."""
-    plan = replace(federation.demo_plan(), algorithms=(ALGORITHM,))
     federation.create(home, plan, ManualClock(NOW))
     scene = Scene(home)
     for zone in ZONES:
@@ -309,10 +313,27 @@ def refusal(code: Code) -> Iterator[None]:
     assert raised.value.code is code, raised.value
 
 
-def grant_of(scene: Scene, zone: SiteId, order: OrderId, groups: tuple[Group, ...] = (Group.MOTION,)) -> Any:
+def grant_of(scene: Scene, zone: SiteId, order: OrderId, groups: tuple[Group, ...] = (Group.MOTION,)) -> KeyGrant:
     """Ask a zone's border for an order's keys."""
-    from isthmus.contracts.inside import KeyRequest
-    from isthmus.proof.sealing import SealingKey
-
     run = SealingKey.generate()
     return scene.keeper(zone).files.grant(KeyRequest(order=order, groups=groups, run_key=run.public))
+
+
+OFFICERS = {
+    CN: (PersonId("lin.officer"), PersonId("wu.officer")),
+    US: (PersonId("carter.officer"), PersonId("diaz.officer")),
+}
+
+
+def signed(scene: Scene, person: PersonId, payload_type: str, body: Wire) -> SignedStatement:
+    """Have a person sign a statement."""
+    envelope = federation.officer_key(scene.home, person).sign(payload_type, canonical.dump(body))
+    return SignedStatement(envelope=envelope.decode())
+
+
+def approve_all(scene: Scene, zone: SiteId) -> None:
+    """Have both officers of a zone approve what is held, each release for itself."""
+    review = scene.keeper(zone).review
+    for item in review.waiting().items:
+        for person in OFFICERS[zone]:
+            review.approve(signed(scene, person, APPROVAL_TYPE, item.single))

@@ -40,8 +40,8 @@ class Logged:
     verdict: str
 
 
-def check(evidence: Mapping[SiteId, Evidence], roots: Roots) -> None:
-    """Hold the ledgers to each other and to the rules."""
+def check(evidence: Mapping[SiteId, Evidence], roots: Roots, *, refused: bool = False) -> None:
+    """Hold the ledgers to each other and to the rules; `refused` where crossings or releases were."""
     logged = {site: _logged(part) for site, part in evidence.items()}
     for site, part in evidence.items():
         _one_effect_each(logged[site])

@@ -23,7 +23,7 @@ from isthmus.border.settings import BorderSettings
 from isthmus.client.border import BorderClient
 from isthmus.contracts.errors import Fault, Refusal
 from isthmus.contracts.inside import InsideRole
-from isthmus.contracts.jobs import JobState, JobView
+from isthmus.contracts.jobs import JobRequest, JobState, JobView
 from isthmus.coordinator import app as coordinator_app
 from isthmus.coordinator.settings import CoordinatorSettings
 from isthmus.kit.clock import SystemClock
@@ -34,7 +34,7 @@ from world import tiny
 from world.world import HQ, OFFICERS, SiteProcesses, World, http_to, with_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -85,7 +85,15 @@ class AtCall:
         return f"{self.site}-{self.call}-{self.number}-{self.moment}"
 
 
-Doom = AtMove | AtCall
+@dataclass(frozen=True, slots=True)
+class AtWrite:
+    """Kill what stands behind a border as its n-th change of its own database begins."""
+
+    site: SiteId
+    number: int
+
+
+Doom = AtMove | AtCall | AtWrite
 
 
 @dataclass(eq=False)
@@ -107,17 +115,18 @@ class MortalWorld(World):
     Args:
         home: a federation's home, with `tiny.ALGORITHM` registered and datasets frozen.
         sites: the sites that live.
-        dooms: where to kill; each is used once, in this order.
+        dooms: where to kill: each the first time that somebody comes there.
         whole: a border takes what stands behind it along.
     """
 
     def __init__(
-        self, home: Path, sites: tuple[SiteId, ...], dooms: tuple[Doom, ...] = (), *, whole: bool = False
+        self, home: Path, sites: tuple[SiteId, ...], dooms: Iterable[Doom] = (), *, whole: bool = False
     ) -> None:
         super().__init__(home, clock=SystemClock())
-        self.dooms = list(dooms)
+        self.dooms = set(dooms)
         self.moves: set[AtMove] = set()
         self.calls: Counter[tuple[SiteId, str]] = Counter()
+        self.writes: Counter[SiteId] = Counter()
         self._chosen = sites
         self._whole = whole
         self._lives: dict[tuple[SiteId, Part], Life] = {}
@@ -181,10 +190,12 @@ class MortalWorld(World):
             coordinator = coordinator_app.assemble(settings, client, self.clock, tiny.RECIPES)
             self.coordinator = coordinator
             life.cut += [coordinator.store.close, coordinator.bell.close]
+            self._watch_writes(life, coordinator.store._db)
             life.tasks.append(asyncio.create_task(coordinator.runner.run()))
         else:
             zone = zone_app.build(ZoneSettings.load(life.folder), self.clock)
             life.cut.append(zone.close)
+            self._watch_writes(life, zone.database._connection)
             worker = zone.worker(self.client(life.site, InsideRole.COMPUTE, life), tiny.TinyCompute())
             life.tasks.append(asyncio.create_task(worker.run(asyncio.Event())))
 
@@ -227,9 +238,27 @@ class MortalWorld(World):
             raise Killed
         here = AtMove(life.site, move.direction, move.state, move.moment)
         self.moves.add(here)
-        if self.dooms and self.dooms[0] == here:
-            self.dooms.pop(0)
+        if here in self.dooms:
+            self.dooms.remove(here)
             self._kill(life)
+
+    def _watch_writes(self, life: Life, database: sqlite3.Connection) -> None:
+        """Count the changes of a database; from where a doom strikes on, its every statement is broken off."""
+
+        def started(statement: str) -> None:
+            if life.alive and statement.startswith("BEGIN IMMEDIATE"):
+                self.writes[life.site] += 1
+                if (here := AtWrite(life.site, self.writes[life.site])) in self.dooms:
+                    self.dooms.remove(here)
+                    life.alive = False
+                    self._loop.call_soon_threadsafe(self._struck, life)
+
+        database.set_trace_callback(started)
+        database.set_progress_handler(lambda: not life.alive, 1)
+
+    def _struck(self, life: Life) -> None:
+        self._end(life)
+        self._fell([life])
 
     # ---- connections
 
@@ -263,8 +292,8 @@ class MortalWorld(World):
         """Kill the caller where that is due; the dead call nobody."""
         if caller is None:
             return
-        if caller.alive and self.dooms and self.dooms[0] == AtCall(caller.site, call, number, moment):
-            self.dooms.pop(0)
+        if caller.alive and (here := AtCall(caller.site, call, number, moment)) in self.dooms:
+            self.dooms.remove(here)
             with contextlib.suppress(Killed):
                 self._kill(caller)
         if not caller.alive:
@@ -283,6 +312,14 @@ class MortalWorld(World):
 
     # ---- what people do
 
+    async def submitted(self, request: JobRequest) -> JobId:
+        """Hand a job in, again until somebody takes it."""
+        while True:
+            try:
+                return (await self.jobs().submit(request, "once")).id
+            except Fault:
+                await self._risen()
+
     async def finished(self, job: JobId) -> JobView:
         """Wait until a job is over, whoever dies meanwhile."""
         while True:
@@ -296,8 +333,8 @@ class MortalWorld(World):
             if view.state is not JobState.RUNNING:
                 return view
 
-    async def officers(self, site: SiteId) -> None:
-        """Approve whatever is held in a zone, for as long as it takes."""
+    async def officers(self, site: SiteId, *, standing: bool) -> None:
+        """Approve whatever is held in a zone, class by class or one by one."""
         client = self.client(site, InsideRole.OFFICER)
         while True:
             bell = self.sites[site].border.bell
@@ -305,7 +342,7 @@ class MortalWorld(World):
             try:
                 for item in (await client.review()).items:
                     for person in OFFICERS[site]:
-                        await client.approve(self.signed(person, item))
+                        await client.approve(self.signed(person, item, standing=standing))
             except Refusal:  # it has been let go meanwhile
                 continue
             except Fault:

@@ -92,9 +92,18 @@ def bearer(request: Request) -> str:
 
 
 def make_app(
-    *, title: str, version: str, description: str, bell: Bell | None = None, on_stop: Callable[[], None] | None = None
+    *,
+    title: str,
+    version: str,
+    description: str,
+    bell: Bell | None = None,
+    on_stop: Callable[[], None] | None = None,
+    described: bool = True,
 ) -> FastAPI:
-    """Return an app that answers every error as a `Problem`, and ends its long polls when it stops."""
+    """Return an app that answers every error as a `Problem`, and ends its long polls when it stops.
+
+    Where it is `described`, it serves its description to whoever asks, without a token.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -104,7 +113,14 @@ def make_app(
         if on_stop:
             on_stop()
 
-    app = FastAPI(title=title, version=version, description=description, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title=title,
+        version=version,
+        description=description,
+        lifespan=lifespan,
+        openapi_url="/openapi.json" if described else None,
+        redoc_url=None,
+    )
     app.add_exception_handler(IsthmusError, _on_known)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)

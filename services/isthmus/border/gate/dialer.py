@@ -61,26 +61,31 @@ class Dialer:
         self._heads = asyncio.Lock()
 
     async def run(self) -> None:
-        """Hold the link until cancelled; open it again after every failure."""
+        """Hold the link until cancelled; open it again after every failure.
+
+        Each pause is twice the one before. They start short again when a link that stood has lost its peer, which
+        restarts, or its place in the peer's log, which opening it again finds.
+        """
         pause = FIRST_PAUSE_S
         while True:
-            failure = await self._until_it_fails()
+            stood, failure = await self._until_it_fails()
             log.warning("link_down", peer=self._peer, code=failure.code.value, what=failure.what, why=failure.why)
-            if failure.code is Code.HEAD_BEHIND:
-                continue
-            pause = min(2 * pause, LONGEST_PAUSE_S) if failure.code is not Code.PEER_UNREACHABLE else pause
+            if stood and failure.code in {Code.PEER_UNREACHABLE, Code.HEAD_BEHIND}:
+                pause = FIRST_PAUSE_S
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    async def _until_it_fails(self) -> IsthmusError:
-        """Open the link and work on it; return what ended it."""
+    async def _until_it_fails(self) -> tuple[bool, IsthmusError]:
+        """Open the link and work on it; return whether it stood, and what ended it."""
+        stood = False
         failure: IsthmusError = Fault(Code.PEER_UNREACHABLE, "The link ended.")
         try:
             await self.open()
+            stood = True
             await self._work()
         except* IsthmusError as group:
             failure = _first(group)
-        return failure
+        return stood, failure
 
     async def open(self) -> None:
         """Compare both sides' memories, then exchange heads of both logs."""

@@ -85,6 +85,7 @@ def inside_app(  # noqa: C901, PLR0915 - one route after the other, nothing nest
         version=version,
         description="What a border's own site may ask of it.",
         bell=bell,
+        described=False,
     )
 
     async def allowed(request: Request) -> InsideRole:

@@ -116,7 +116,20 @@ class Desk:
         tx.after.append(self.bell.ring)
 
     def record(self, tx: Transaction, entry: Wire) -> int:
-        """Append to the internal log. The time of an entry is one that later ones cannot fall behind."""
+        """Append to the internal log. The time of an entry is one that later ones cannot fall behind.
+
+        Every change that is worth an entry comes through here, so this is where a border that was restored from an old
+        copy stops: whatever it wrote would be a second history.
+
+        Raises:
+            Refusal: a peer has shown that this ledger is not the latest (`LEDGER_ROLLED_BACK`).
+        """
+        if tx.row("SELECT 1 FROM halted WHERE code = ?", Code.LEDGER_ROLLED_BACK.value):
+            raise Refusal(
+                Code.LEDGER_ROLLED_BACK,
+                "This border was restored from an old copy of its ledger, so it decides nothing.",
+                remedy="Restore the latest copy. Nothing passes until then.",
+            )
         now = self.now(tx)
         tx.execute(
             "INSERT INTO latest_time VALUES(1, ?)"

@@ -51,16 +51,13 @@ class HeadsDesk:
         """Compare the peer's memory of our heads with our ledger.
 
         Raises:
-            Refusal: our ledger is behind or beside what we signed: this border stops (`LEDGER_ROLLED_BACK`).
+            Refusal: our ledger is behind or beside what we signed: this border stops (`LEDGER_ROLLED_BACK`); or the
+                peer says it has more than was ever sent, which it cannot show: the link to it alone stops
+                (`OUT_OF_SEQUENCE`).
         """
         self.require_open(peer)
         if theirs.site != peer or theirs.peer != self._desk.site:
             raise Refusal(Code.WRONG_RECIPIENT, "The opening is not between these two sites.")
-        with self._desk.store.transaction() as tx:
-            last = tx.row("SELECT max(sequence) FROM crossing WHERE direction = 'out' AND peer = ?", peer)
-            if theirs.cursor > ((last[0] if last else 0) or 0):
-                self._mark_halted(tx, peer, Code.LEDGER_ROLLED_BACK, f"cursor {theirs.cursor}")
-                tx.after.append(lambda: _rolled_back(peer, "crossings"))
         own = self._desk.genesis.roster.site(self._desk.site)
         if own is None:
             raise Refusal(Code.CONFIGURATION, "The genesis does not name this site.")
@@ -68,16 +65,23 @@ class HeadsDesk:
             name = name_of(self._desk.site, log)
             head = checkpoint.verify_checkpoint(note, name, name, own.signing)  # our own signature: it cannot be forged
             with self._desk.store.transaction() as tx:
-                behind = head.size > tx.size(log)
-                if not behind:
-                    root = merkle.tree_root(tx.reader(log), head.size)
-                    behind = Digest.from_bytes(root) != head.root
+                behind = not _is_ours(tx, log, head)
                 if behind:
                     self._mark_halted(tx, peer, Code.LEDGER_ROLLED_BACK, note)
                 else:
                     self._remember(tx, peer, log, head.size, note)
             if behind:
                 _rolled_back(peer, log.value)
+        self._require_sent(peer, theirs.cursor)
+
+    def _require_sent(self, peer: SiteId, cursor: int) -> None:
+        """Stop the link to a peer that has read further than was sent. Its word alone stops no other link."""
+        with self._desk.store.transaction() as tx:
+            last = tx.row("SELECT max(sequence) FROM crossing WHERE direction = 'out' AND peer = ?", peer)
+            if cursor <= ((last[0] if last else 0) or 0):
+                return
+            self._mark_halted(tx, peer, Code.OUT_OF_SEQUENCE, f"cursor {cursor}")
+        raise Refusal(Code.OUT_OF_SEQUENCE, f"{peer} says it has read {cursor} crossings, more than were sent to it.")
 
     def heads(self, peer: SiteId, logs: tuple[Log, ...] = (Log.CROSSINGS,)) -> Heads:
         """Return own heads with proofs from what the peer last cosigned, and what was seen of the peer's."""
@@ -100,12 +104,17 @@ class HeadsDesk:
         return HeadsAnswer(cosigned=cosigned, heads=heads)
 
     def answered(self, peer: SiteId, answer: HeadsAnswer) -> None:
-        """Take in the peer's cosignatures and heads."""
+        """Take in the peer's cosignatures and heads.
+
+        Raises:
+            Refusal: a cosignature does not hold (`SIGNATURE_INVALID`), or is not of a head of ours (`EVIDENCE_INVALID`);
+                a head of the peer as in `answer`.
+        """
         site = self._desk.peer(peer)
         with self._desk.store.transaction() as tx:
             for log, note in answer.cosigned.items():
                 head, _ = checkpoint.verify_cosignature(note, name_of(peer, log), site.signing)
-                if head.size > tx.size(log):
+                if head.origin != name_of(self._desk.site, log) or not _is_ours(tx, log, head):
                     raise Refusal(Code.EVIDENCE_INVALID, f"{peer} cosigned a head that this border does not have.")
                 self._remember(tx, peer, log, head.size, note)
             for log, proof in answer.heads.items():
@@ -198,6 +207,11 @@ class HeadsDesk:
 
     def _mark_halted(self, tx: Transaction, peer: SiteId, code: Code, evidence: str) -> None:
         tx.execute("INSERT OR REPLACE INTO halted VALUES(?, ?, ?)", peer, code.value, evidence)
+
+
+def _is_ours(tx: Transaction, log: Log, head: checkpoint.Head) -> bool:
+    """Tell whether the log once had, or has, this size and root."""
+    return head.size <= tx.size(log) and merkle.tree_root(tx.reader(log), head.size) == head.root.raw
 
 
 def _forked() -> None:

@@ -15,6 +15,7 @@ from bench.recipe import IdleCompute, name_of, recipe_of
 from isthmus.border import app as border_app
 from isthmus.border.settings import BorderSettings
 from isthmus.client.border import BorderClient
+from isthmus.client.bulk import ThreadedBulk
 from isthmus.coordinator.app import assemble
 from isthmus.coordinator.settings import CoordinatorSettings
 from isthmus.kit import journal, looping
@@ -42,7 +43,7 @@ async def main(part: str, home: Path) -> None:
 async def coordinate(settings: CoordinatorSettings, stop: asyncio.Event) -> None:
     recipes = {name_of(size): recipe_of(size) for size in SIZES}
     async with httpx2.AsyncClient(base_url=settings.border_url, timeout=120, trust_env=False) as http:
-        border = BorderClient(http, read_token(settings.border_token))
+        border = BorderClient(http, read_token(settings.border_token), ThreadedBulk(settings.border_url))
         coordinator = assemble(settings, border, SystemClock(), recipes)
         running = asyncio.create_task(coordinator.runner.run())
         address = Address(settings.listen_host, settings.listen_port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -18,10 +19,11 @@ from isthmus.contracts.identifiers import JobId, Name, SiteId
 from isthmus.contracts.inside import CloseOrder
 from isthmus.contracts.ledger import Log
 from isthmus.contracts.orders import DatasetRef
+from isthmus.kit.clock import ManualClock
 from isthmus.proof import canonical
 from isthmus.proof.bundle import NOT_CLAIMED, verify
 from world.forge import Forge, note
-from world.pair import CN, HQ, US, Pair, evaluation, model
+from world.pair import CN, HQ, NOW, US, Pair, evaluation, model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +123,26 @@ def test_two_jobs_one_after_the_other_are_accepted(pair: Pair) -> None:
     assert verified(pair).findings == ()
 
 
+class Restless(ManualClock):
+    """A host's clock that is set back and forth between two looks at it."""
+
+    def __init__(self) -> None:
+        super().__init__(NOW)
+        self._swings = itertools.cycle((0, 40, 13, 0, 55, 21, 8))
+
+    def now(self) -> int:
+        return super().now() + next(self._swings)
+
+
+def test_no_ledger_runs_backwards_when_the_clock_does(tmp_path: Path) -> None:
+    pair = Pair(tmp_path / "sites", clock=Restless())
+    pair.prepare()
+    pair.work()
+    report = verified(pair)
+    pair.close()
+    assert report.findings == ()
+
+
 def test_what_no_peer_has_cosigned_yet_is_reported(pair: Pair) -> None:
     pair.work()
     pair.order(CN, job=OTHER_JOB)
@@ -145,7 +167,7 @@ def test_a_receipt_on_its_way_is_reported(pair: Pair) -> None:
     pair.order(CN, job=OTHER_JOB)
     crossing = pair.keeper(HQ).next_for(CN)
     assert crossing is not None
-    pieces = list(pair.keeper(HQ).blob(CN, crossing.payload, 0, None))
+    pieces = list(pair.keeper(HQ).blob(CN, crossing.payload)[1])
     pair.keeper(CN).inbound.receive(HQ, crossing.envelope, pieces)
     report = verified(pair)
     assert report.accepted

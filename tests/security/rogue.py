@@ -19,7 +19,7 @@ from isthmus.border.gate.identity import EXTENSION
 from isthmus.border.keeper.keystore import FileKeyStore
 from isthmus.contracts.bands import VEHICLE_BAND, WINDOW_BAND
 from isthmus.contracts.crossings import CROSSING_TYPE, RECEIPT_TYPE, RELEASES, Kind, Manifest, Receipt
-from isthmus.contracts.errors import Code, IsthmusError
+from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import SiteId
 from isthmus.contracts.link import Heads, HeadsAnswer, LinkProblem, Opening, Parcel, ParcelAnswer, ReceiptParcel
 from isthmus.contracts.roster import Genesis
@@ -202,7 +202,7 @@ class RogueHub:
             link = asyncio.create_task(dialer._until_it_fails())
             taken = asyncio.create_task(self._taken.wait())
             await asyncio.wait({link, taken}, return_when=asyncio.FIRST_COMPLETED)
-            gave_up: IsthmusError | None = link.result() if link.done() else None
+            _, gave_up = link.result() if link.done() else (True, None)
             for task in (link, taken):
                 task.cancel()
             await asyncio.gather(link, taken, return_exceptions=True)

@@ -20,14 +20,17 @@ import httpx2
 from isthmus.border import app as border_app
 from isthmus.border.gate.dialer import Dialer
 from isthmus.border.settings import BorderSettings
+from isthmus.cli import federation
 from isthmus.client.border import BorderClient
+from isthmus.contracts.approvals import REJECTION_TYPE, Rejection
+from isthmus.contracts.crossings import RELEASES, Kind
 from isthmus.contracts.errors import Fault, Refusal
-from isthmus.contracts.inside import InsideRole
+from isthmus.contracts.inside import InsideRole, ReviewItem, SignedStatement
 from isthmus.contracts.jobs import JobRequest, JobState, JobView
 from isthmus.coordinator import app as coordinator_app
 from isthmus.coordinator.settings import CoordinatorSettings
-from isthmus.kit.clock import SystemClock
 from isthmus.kit.tokens import read_token
+from isthmus.proof import canonical
 from isthmus.zone import app as zone_app
 from isthmus.zone.settings import ZoneSettings
 from world import tiny
@@ -41,7 +44,8 @@ if TYPE_CHECKING:
 
     from isthmus.border.keeper.desk import Direction, Moment, Move
     from isthmus.border.keeper.states import Inbound, Outbound
-    from isthmus.contracts.identifiers import JobId, SiteId
+    from isthmus.kit.clock import Clock
+    from isthmus.contracts.identifiers import JobId, PersonId, SiteId
 
 Part = Literal["border", "behind"]
 """The two processes of a site: the border, and the zone or the coordinator that stands behind it."""
@@ -120,14 +124,20 @@ class MortalWorld(World):
     """
 
     def __init__(
-        self, home: Path, sites: tuple[SiteId, ...], dooms: Iterable[Doom] = (), *, whole: bool = False
+        self,
+        home: Path,
+        sites: tuple[SiteId, ...],
+        dooms: Iterable[Doom] = (),
+        *,
+        whole: bool = False,
+        clock: Clock | None = None,
     ) -> None:
-        super().__init__(home, clock=SystemClock())
+        super().__init__(home, clock=clock)
         self.dooms = set(dooms)
         self.moves: set[AtMove] = set()
         self.calls: Counter[tuple[SiteId, str]] = Counter()
         self.writes: Counter[SiteId] = Counter()
-        self._chosen = sites
+        self.chosen = sites
         self._whole = whole
         self._lives: dict[tuple[SiteId, Part], Life] = {}
         self._handlers: set[asyncio.Task[Any]] = set()
@@ -140,9 +150,9 @@ class MortalWorld(World):
         self._fallen: asyncio.Queue[Life] = asyncio.Queue()
         self._calm = asyncio.Event()
         self._calm.set()
-        for site in self._chosen:
+        for site in self.chosen:
             self._begin(site, "border")
-        for site in self._chosen:
+        for site in self.chosen:
             self._begin(site, "behind")
         self._undertaker = asyncio.create_task(self._raise_again())
         try:
@@ -333,14 +343,25 @@ class MortalWorld(World):
             if view.state is not JobState.RUNNING:
                 return view
 
-    async def officers(self, site: SiteId, *, standing: bool) -> None:
-        """Approve whatever is held in a zone, class by class or one by one."""
+    def strike(self, site: SiteId, part: Part) -> None:
+        """Kill a process now."""
+        self._struck(self._lives[site, part])
+
+    async def officers(
+        self, site: SiteId, *, standing: bool = True, kinds: frozenset[Kind] = RELEASES, reject: bool = False
+    ) -> None:
+        """Approve (or reject) what is held in a zone, class by class or one by one."""
         client = self.client(site, InsideRole.OFFICER)
         while True:
             bell = self.sites[site].border.bell
             ticket = bell.ticket()
             try:
                 for item in (await client.review()).items:
+                    if item.manifest.kind not in kinds:
+                        continue
+                    if reject:
+                        await client.reject(self._rejected(OFFICERS[site][0], item))
+                        continue
                     for person in OFFICERS[site]:
                         await client.approve(self.signed(person, item, standing=standing))
             except Refusal:  # it has been let go meanwhile
@@ -350,9 +371,15 @@ class MortalWorld(World):
                 continue
             await bell.wait(ticket, 30)
 
+    def _rejected(self, person: PersonId, item: ReviewItem) -> SignedStatement:
+        manifest = item.manifest
+        body = Rejection(version=1, zone=manifest.sender, crossing=manifest.crossing, sealed=manifest.payload.digest)
+        envelope = federation.officer_key(self.home, person).sign(REJECTION_TYPE, canonical.dump(body))
+        return SignedStatement(envelope=envelope.decode())
+
     async def settled(self) -> None:
         """Wait until every crossing has come to its end everywhere, and the zones have closed their orders."""
-        for site in self._chosen:
+        for site in self.chosen:
             while not await self._is_quiet(site):
                 bell = self.sites[site].border.bell
                 await bell.wait(bell.ticket(), 0.02)
@@ -366,6 +393,14 @@ class MortalWorld(World):
         except sqlite3.ProgrammingError:
             return False
         return not opened and all(row["state"] in FINAL for row in rows)
+
+    async def until(self, site: SiteId, query: str) -> None:
+        """Wait until a border's ledger has an answer to a query."""
+        bell = self.sites[site].border.bell
+        ticket = bell.ticket()
+        while not self.rows(site, query):
+            await bell.wait(ticket, 30)
+            ticket = bell.ticket()
 
     async def _risen(self) -> None:
         """Wait until nobody is dead."""

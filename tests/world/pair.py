@@ -174,7 +174,7 @@ class Pair:
         """Carry what waits one way; return how many crossings that were."""
         carried = 0
         while (crossing := self.keeper(sender).next_for(receiver)) is not None:
-            pieces = list(self.keeper(sender).blob(receiver, crossing.payload, 0, None))
+            pieces = list(self.keeper(sender).blob(receiver, crossing.payload)[1])
             receipt = self.keeper(receiver).inbound.receive(sender, crossing.envelope, pieces)
             self.keeper(sender).receipted(receiver, receipt)
             carried += 1

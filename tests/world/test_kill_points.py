@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,14 @@ import structlog
 
 from isthmus.border.keeper.states import INBOUND, OUTBOUND, Inbound, Outbound
 from isthmus.cli import federation
-from isthmus.contracts.identifiers import Digest, Name, SiteId
+from isthmus.contracts.crossings import Kind
+from isthmus.contracts.identifiers import Digest, SiteId
 from isthmus.contracts.inside import InsideRole
 from isthmus.contracts.jobs import JobRequest, JobState
 from isthmus.contracts.orders import EvaluationPlan
 from isthmus.contracts.roster import Roots
 from isthmus.kit import journal
+from isthmus.kit.clock import ManualClock
 from isthmus.proof import canonical
 from isthmus.zone.results import model_path
 from world import account, tiny
@@ -34,6 +37,7 @@ from world.world import CN, HQ, US, ZONES, World, drives, request, running
 
 if TYPE_CHECKING:
     from isthmus.border.keeper.desk import Direction, Moment
+    from isthmus.kit.clock import Clock
 
 SITES = (HQ, CN, US)
 ROUNDS = 2
@@ -107,14 +111,22 @@ def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return world, finish(world)
 
 
-def home_of(template: Path, folder: Path, dooms: Iterable[Doom] = (), *, whole: bool = False) -> MortalWorld:
+def home_of(
+    template: Path,
+    folder: Path,
+    dooms: Iterable[Doom] = (),
+    *,
+    whole: bool = False,
+    sites: tuple[SiteId, ...] = SITES,
+    clock: Clock | None = None,
+) -> MortalWorld:
     shutil.copytree(template, folder / "home")
-    return MortalWorld(folder / "home", SITES, dooms, whole=whole)
+    return MortalWorld(folder / "home", sites, dooms, whole=whole, clock=clock)
 
 
-def job_request(at_slots: tuple[int, ...]) -> JobRequest:
+def job_request(at_slots: tuple[int, ...], zones: tuple[SiteId, ...] = ZONES) -> JobRequest:
     plan = EvaluationPlan(at_slots=at_slots, band_um=20_000, minimum_vehicles=10)
-    return request(ROUNDS, algorithm=tiny.ALGORITHM.name, evaluation=plan)
+    return request(ROUNDS, zones, algorithm=tiny.ALGORITHM.name, evaluation=plan)
 
 
 def finish(world: MortalWorld, *, standing: bool = True, at_slots: tuple[int, ...] = (0, ROUNDS)) -> Outcome:
@@ -138,10 +150,10 @@ def finish(world: MortalWorld, *, standing: bool = True, at_slots: tuple[int, ..
 
 
 async def hold_to_account(world: MortalWorld, *, refused: bool = False) -> None:
-    auditors = {site: world.client(site, InsideRole.AUDITOR) for site in SITES}
+    auditors = {site: world.client(site, InsideRole.AUDITOR) for site in world.chosen}
     roots = canonical.load(Roots, (world.home / "roots.json").read_bytes())
     account.check({site: await auditor.evidence() for site, auditor in auditors.items()}, roots, refused=refused)
-    for site in SITES:
+    for site in world.chosen:
         assert (await auditors[site].ledger()).halted == {}
         assert world.sealed_left(site) == [], "a sealed payload is kept that nobody needs"
         for order in world.rows(site, "SELECT * FROM orders"):
@@ -233,3 +245,40 @@ def test_worker_or_coordinator_killed_at_each_write(
     world = home_of(template, tmp_path, dooms)
     assert finish(world) == undisturbed[1]
     assert all(doom.number > expected for doom in dooms & world.dooms)
+
+
+def test_worker_killed_as_it_closes_an_order_that_waited_for_officers(template: Path, tmp_path: Path) -> None:
+    """The last evaluation is approved late, so that no delivery comes any more that could remind the worker."""
+    world = home_of(template, tmp_path, [AtCall(CN, "close", 1, BEFORE)], sites=(HQ, CN))
+
+    async def scenario() -> None:
+        async with world.living():
+            updates = asyncio.create_task(world.officers(CN, kinds=frozenset({Kind.MODEL_UPDATE})))
+            job = await world.submitted(job_request((ROUNDS,), zones=(CN,)))
+            await world.until(CN, f"SELECT 1 FROM crossing WHERE slot = {ROUNDS} AND state = 'delivered'")
+            aggregates = asyncio.create_task(world.officers(CN))
+            assert (await world.finished(job)).state is JobState.DONE
+            world.strike(CN, "behind")
+            await world.settled()
+            updates.cancel()
+            aggregates.cancel()
+            await hold_to_account(world)
+
+    asyncio.run(asyncio.wait_for(scenario(), 15))
+    assert not world.dooms
+
+
+def test_worker_killed_as_it_gives_up_an_order_that_is_over(template: Path, tmp_path: Path) -> None:
+    clock = ManualClock(int(time.time()))
+    world = home_of(template, tmp_path, [AtCall(CN, "close", 1, BEFORE)], sites=(HQ, CN), clock=clock)
+
+    async def scenario() -> None:
+        async with world.living():
+            await world.submitted(job_request((ROUNDS,), zones=(CN,)))
+            await world.until(CN, "SELECT 1 FROM crossing WHERE kind = 'model' AND state = 'delivered'")
+            clock.advance(2 * 86_400)
+            world.strike(CN, "behind")
+            await world.until(CN, "SELECT 1 FROM orders WHERE state = 'failed'")
+
+    asyncio.run(asyncio.wait_for(scenario(), 15))
+    assert not world.dooms

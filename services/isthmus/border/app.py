@@ -20,6 +20,7 @@ from isthmus.border.keeper.keeper import Keeper
 from isthmus.border.keeper.keystore import FileKeyStore
 from isthmus.border.keeper.ledger import LedgerStore
 from isthmus.border.keeper.policy import Policy
+from isthmus.client.bulk import ThreadedBulk
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.inside import InsideRole
 from isthmus.contracts.roster import Genesis
@@ -131,8 +132,10 @@ async def _dial(
 ) -> None:
     """Hold the link to the peer until `stop` is set."""
     async with httpx2.AsyncClient(base_url=url, verify=context, trust_env=False) as http:
-        dialer = Dialer(border.keeper, site, peer, http, border.bell)
+        bulk = ThreadedBulk(url, context)
+        dialer = Dialer(border.keeper, site, peer, http, border.bell, bulk=bulk)
         link = asyncio.create_task(dialer.run())
         await stop.wait()
         link.cancel()
         await asyncio.gather(link, return_exceptions=True)
+        bulk.close()

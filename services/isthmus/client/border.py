@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, TypeVar
 
-from isthmus.client.problems import FIRST_ERROR, error_of, reaching, read
-from isthmus.contracts.errors import Code, Fault
+from isthmus.client.bulk import StreamedBulk
+from isthmus.client.problems import MAX_ANSWER, error_of, reaching, read
 from isthmus.contracts.inside import (
     CandidateHeader,
     CandidateStatus,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
+    from isthmus.client.bulk import Bulk
     from isthmus.contracts.identifiers import CrossingId
     from isthmus.contracts.ledger import Log
 
@@ -58,15 +59,16 @@ async def pieces(header: bytes, payload: bytes | bytearray | memoryview) -> Asyn
 
 
 class BorderClient:
-    """Calls the border of one's own site with the token of one role.
+    """Calls the border of one's own site with the token of one role; `bulk` fetches payloads.
 
     Raises (every method):
         Refusal: the border said no, with its code.
         Fault: the border does not answer, or could not do it.
     """
 
-    def __init__(self, http: httpx2.AsyncClient, token: str) -> None:
+    def __init__(self, http: httpx2.AsyncClient, token: str, bulk: Bulk | None = None) -> None:
         self._http = http
+        self._bulk = bulk or StreamedBulk(http)
         self._headers = {"authorization": f"Bearer {token}"}
 
     async def deliveries(self, after: int, wait_s: float = 25.0) -> tuple[Delivery, ...]:
@@ -76,18 +78,8 @@ class BorderClient:
 
     async def payload(self, crossing: CrossingId) -> bytearray:
         """Return the plaintext of an accepted inbound crossing."""
-        with reaching("The border"):
-            async with self._http.stream("GET", f"/v1/crossings/{crossing}/payload", headers=self._headers) as response:
-                if response.status_code >= FIRST_ERROR:
-                    raise error_of(response.status_code, await response.aread())
-                size = int(response.headers["content-length"])
-                plain, filled = bytearray(size), 0
-                async for chunk in response.aiter_raw():
-                    plain[filled : filled + len(chunk)] = chunk
-                    filled += len(chunk)
-        if filled != size:
-            raise Fault(Code.PEER_UNREACHABLE, "The border's answer was cut short.", remedy="It is asked again.")
-        return plain
+        path = f"/v1/crossings/{crossing}/payload"
+        return await self._bulk.get(path, self._headers, limit=MAX_ANSWER, error_of=error_of)
 
     async def delivered(self, crossing: CrossingId) -> None:
         """Say that a delivery's effect is durable: the border may let its copy go."""

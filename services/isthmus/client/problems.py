@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=Wire)
 
-MAX_ANSWER = 256 << 20
+MAX_ANSWER = 512 << 20
 FIRST_ERROR = 400
 FIRST_FAULT = 500
 

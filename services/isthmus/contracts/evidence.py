@@ -75,15 +75,17 @@ class FindingCode(StrEnum):
     CROSSING_UNLOGGED = "crossing_unlogged"
     RELEASED_AFTER_REJECTION = "released_after_rejection"
     # orders, keys, budget
+    ORDER_BODY_MISSING = "order_body_missing"
     ORDER_ID_MISMATCH = "order_id_mismatch"
     ORDER_NOT_ACCEPTED = "order_not_accepted"
     ORDER_UNKNOWN = "order_unknown"
     ORDER_DIFFERS = "order_differs"
     ORDER_OVER = "order_over"
+    NOT_ASKED_FOR = "not_asked_for"
+    ALGORITHM_UNKNOWN = "algorithm_unknown"
     KEYS_WITHOUT_ORDER = "keys_without_order"
     BUDGET_OVERSPENT = "budget_overspent"
     BUDGET_DISAGREES = "budget_disagrees"
-    CHARGE_WITHOUT_DRAFT = "charge_without_draft"
     QUOTA_EXCEEDED = "quota_exceeded"
     # releases and models
     APPROVAL_INVALID = "approval_invalid"
@@ -105,7 +107,6 @@ REPORTED = frozenset(
         FindingCode.NOT_YET_COSIGNED,
         FindingCode.IN_FLIGHT,
         FindingCode.RECEIPT_AWAITED,
-        FindingCode.CHARGE_WITHOUT_DRAFT,
         FindingCode.LINK_HALTED,
         FindingCode.PEER_REFUSED,
     }
@@ -121,6 +122,7 @@ class Examined(StrEnum):
     ENTRIES = "entries"
     CHECKPOINTS = "checkpoints"
     COSIGNED_HEADS = "cosigned_heads"
+    WITNESSED_HEADS = "witnessed_heads"
     ENVELOPES = "envelopes"
     RECEIPTS = "receipts"
     DECISIONS = "decisions"

@@ -228,13 +228,25 @@ class LedgerEntries(Wire):
 
 
 class Evidence(Wire):
-    """What one border contributes to an evidence bundle."""
+    """What one border contributes to an evidence bundle.
+
+    Attributes:
+        site: whose evidence it is.
+        genesis: digest of its genesis.
+        logs: both logs' heads, with the newest note of each that every peer cosigned.
+        witnessed: the newest head of each peer's logs, as this border cosigned it.
+        entries: both logs' entries as canonical bytes' text.
+        receipts: what it sent, by id: the receiver's signed receipt.
+        orders: canonical bodies of the orders it gave or took, as text. An id is the digest of its body.
+    """
 
     site: SiteId
     genesis: Digest
     logs: tuple[LogView, ...]
+    witnessed: tuple[str, ...]
     entries: dict[Log, tuple[str, ...]]
     receipts: dict[CrossingId, str]
+    orders: dict[OrderId, str]
 
 
 class Usage(Wire):

@@ -119,15 +119,21 @@ class Drafted(Wire):
 
 
 class Decided(Wire):
-    """What policy said of a candidate or of an inbound crossing, and by which rules."""
+    """What policy said of a candidate or of an inbound crossing, and by which rules.
+
+    `spent_bits` is what the decision itself charged to the order: a candidate that is refused before it is drafted costs
+    what a drafted one costs. Elsewhere it is 0.
+    """
 
     event: Literal["decided"] = "decided"
     crossing: CrossingId
+    order: OrderId
     direction: Literal["in", "out"]
     outcome: Literal["release", "hold", "refuse", "accept"]
     code: Code | None
     rules: Annotated[tuple[str, ...], Field(max_length=64)]
     needs: Annotated[tuple[str, ...], Field(max_length=16)]
+    spent_bits: Count
     at: UnixSeconds
 
 

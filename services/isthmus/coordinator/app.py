@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from isthmus.client.border import BorderClient
+from isthmus.client.bulk import ThreadedBulk
 from isthmus.coordinator.api import JobsApi, make_api
 from isthmus.coordinator.people import read_people
 from isthmus.coordinator.plans import default_recipes
@@ -77,7 +78,8 @@ async def run(settings: CoordinatorSettings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, or until the runner or the server fails."""
     address = Address(settings.listen_host, settings.listen_port)
     async with httpx2.AsyncClient(base_url=settings.border_url, timeout=BORDER_TIMEOUT_S, trust_env=False) as http:
-        coordinator = assemble(settings, BorderClient(http, read_token(settings.border_token)), SystemClock())
+        border = BorderClient(http, read_token(settings.border_token), ThreadedBulk(settings.border_url))
+        coordinator = assemble(settings, border, SystemClock())
         try:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(coordinator.runner.run())

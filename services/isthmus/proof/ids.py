@@ -12,6 +12,7 @@ from isthmus.proof import canonical
 
 if TYPE_CHECKING:
     from isthmus.contracts.crossings import Kind
+    from isthmus.contracts.ledger import Log
     from isthmus.contracts.orders import Order
     from isthmus.contracts.raw_table import Group
 
@@ -24,6 +25,11 @@ def order_id(order: Order) -> OrderId:
 def crossing_id(order: OrderId, kind: Kind, recipient: SiteId, slot: int) -> CrossingId:
     """Return the id of the crossing of `kind` to `recipient` at `slot` of `order`."""
     return CrossingId.of(canonical.encode(["isthmus/crossing/v1", order, kind.value, recipient, slot]))
+
+
+def log_name(site: SiteId, log: Log) -> str:
+    """Return a log's origin, which is also the key name under which its site signs and cosigns."""
+    return f"isthmus/{site}/{log.value}"
 
 
 def content_context(crossing: CrossingId) -> bytes:

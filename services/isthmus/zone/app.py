@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from isthmus.client.border import BorderClient
+from isthmus.client.bulk import ThreadedBulk
 from isthmus.kit import journal
 from isthmus.kit.clock import SystemClock
 from isthmus.kit.tokens import read_token
@@ -121,7 +122,8 @@ async def run(settings: ZoneSettings, stop: asyncio.Event, compute: Compute | No
     zone = await asyncio.to_thread(build, settings)
     try:
         async with _http(settings) as http:
-            await zone.worker(BorderClient(http, token), compute).run(stop)
+            border = BorderClient(http, token, ThreadedBulk(settings.border_url))
+            await zone.worker(border, compute).run(stop)
     finally:
         zone.close()
 

@@ -310,8 +310,8 @@ class Worker:
 
     async def _abandon(self, order: OrderId, code: Code) -> None:
         self._drop(order)
+        await self._close(order, code)  # the border first, as in `_settled`
         await asyncio.to_thread(self._progress.move, order, OrderState.CLOSED, code)
-        await self._close(order, code)
 
     async def _close(self, order: OrderId, code: Code | None) -> None:
         try:

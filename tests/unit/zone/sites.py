@@ -77,7 +77,7 @@ class Borders:
     def _one_way(sender: Side, receiver: Side) -> int:
         carried = 0
         while (crossing := sender.keeper.next_for(receiver.site)) is not None:
-            pieces = list(sender.keeper.blob(receiver.site, crossing.payload, 0, None))
+            pieces = list(sender.keeper.blob(receiver.site, crossing.payload)[1])
             receipt = receiver.keeper.inbound.receive(sender.site, crossing.envelope, pieces)
             sender.keeper.receipted(receiver.site, receipt)
             carried += 1

@@ -15,6 +15,7 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 
 from isthmus.border.gate.framing import framed, framed_size
+from isthmus.client.bulk import StreamedBulk
 from isthmus.client.problems import reaching
 from isthmus.contracts.errors import Code, Fault, IsthmusError, Refusal
 from isthmus.contracts.ledger import Log
@@ -22,7 +23,10 @@ from isthmus.contracts.link import HeadsAnswer, LinkProblem, Opening, Parcel, Pa
 from isthmus.proof import canonical
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from isthmus.border.keeper.keeper import Keeper, SealedCrossing
+    from isthmus.client.bulk import Bulk
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.wire import Wire
     from isthmus.kit.bell import Bell
@@ -31,6 +35,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 POLL_TIMEOUT_S = 60.0
 CADENCE_S = 15.0
 MAX_ANSWER = 256 * 1024
+SLICE = 1 << 20
 MAX_ENVELOPE = 128 * 1024
 BOTH = (Log.CROSSINGS, Log.INTERNAL)
 
@@ -51,11 +56,13 @@ class Dialer:
         bell: Bell,
         *,
         cadence_s: float = CADENCE_S,
+        bulk: Bulk | None = None,
     ) -> None:
         self._keeper = keeper
         self._site = site
         self._peer = peer
         self._http = http
+        self._bulk = bulk or StreamedBulk(http)
         self._bell = bell
         self._cadence_s = cadence_s
         self._heads = asyncio.Lock()
@@ -134,8 +141,9 @@ class Dialer:
         manifest, known = await run_in_threadpool(self._keeper.inbound.examine, self._peer, envelope)
         if known is not None:
             return known
-        _, pieces = await self._pieces("GET", f"blob/{manifest.payload.digest}", limit=manifest.payload.size)
-        return await run_in_threadpool(self._keeper.inbound.receive, self._peer, envelope, pieces)
+        path = self._path(f"blob/{manifest.payload.digest}")
+        payload = await self._bulk.get(path, {}, limit=manifest.payload.size, error_of=_problem)
+        return await run_in_threadpool(self._keeper.inbound.receive, self._peer, envelope, _slices(payload))
 
     async def _upload(self) -> None:
         """Send what this border has logged for the peer, in sequence."""
@@ -152,7 +160,7 @@ class Dialer:
         async with self._heads:
             heads = await run_in_threadpool(self._keeper.heads.heads, self._peer)
             parcel = Parcel(envelope=crossing.envelope.decode(), heads=heads)
-            pieces = await run_in_threadpool(self._keeper.blob, self._peer, crossing.payload, 0, None)
+            _, pieces = await run_in_threadpool(self._keeper.blob, self._peer, crossing.payload)
             _, body = await self._ask(
                 "PUT",
                 f"crossings/{crossing.crossing}",
@@ -192,6 +200,12 @@ class Dialer:
 
     def _path(self, rest: str) -> str:
         return f"/link/{self._site}/{rest}"
+
+
+def _slices(payload: bytearray) -> Iterator[memoryview]:
+    view = memoryview(payload)
+    for start in range(0, len(view), SLICE):
+        yield view[start : start + SLICE]
 
 
 def _problem(status: int, content: bytes) -> IsthmusError:

@@ -76,8 +76,13 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
     async def blob(request: Request, digest: str) -> StreamingResponse:
         site = peer(request)
         start = _range(request.headers.get("range"))
-        pieces = await run_in_threadpool(keeper.blob, site, _digest(digest), start, None)
-        return StreamingResponse(_sent(pieces), 206 if start else 200, media_type="application/octet-stream")
+        size, pieces = await run_in_threadpool(keeper.blob, site, _digest(digest), start)
+        return StreamingResponse(
+            _sent(pieces),
+            206 if start else 200,
+            media_type="application/octet-stream",
+            headers={"content-length": str(max(0, size - start))},
+        )
 
     @app.put("/link/{site}/crossings/{crossing}")
     async def put_crossing(request: Request, crossing: str) -> Response:

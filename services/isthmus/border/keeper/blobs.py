@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
     from pathlib import Path
 
+    from isthmus.proof.sealing import Buffer
+
 PIECE = 1 << 20
 MAX_FREE = 8
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -34,7 +36,7 @@ class BlobStore:
         for stray in directory.glob("new-*"):  # written when the process died: nobody refers to it
             stray.unlink()
 
-    def put(self, pieces: Iterable[bytes], *, limit: int, expected: Digest | None = None) -> tuple[Digest, int]:
+    def put(self, pieces: Iterable[Buffer], *, limit: int, expected: Digest | None = None) -> tuple[Digest, int]:
         """Write and sync `pieces`; return their digest and size.
 
         Raises:

@@ -52,10 +52,13 @@ def charge(tx: Transaction, order: OrderRow, crossing: CrossingId, bits: int) ->
     """Charge `bits` to the order for `crossing`, once; return what was charged now.
 
     Raises:
-        Refusal: the order has less left (`BUDGET_EXHAUSTED`).
+        Refusal: the order has less left (`BUDGET_EXHAUSTED`), or is closed, and its closing has said what it spent
+            (`ORDER_CLOSED`).
     """
     if tx.row("SELECT 1 FROM charge WHERE crossing = ?", crossing):
         return 0
+    if not order.is_open:
+        raise Refusal(Code.ORDER_CLOSED, f"The order is closed ({order.state}).")
     if order.spent_bits + bits > order.reserved_bits:
         raise Refusal(Code.BUDGET_EXHAUSTED, "The order has nothing left of what it reserved.")
     tx.execute("INSERT INTO charge VALUES(?, ?, ?)", crossing, order.id, bits)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from isthmus.border.keeper.ledger import LedgerStore, Transaction
     from isthmus.border.keeper.policy import Policy
     from isthmus.contracts.identifiers import Digest
+    from isthmus.contracts.ledger import InternalEntry
     from isthmus.contracts.roster import Genesis, Site
-    from isthmus.contracts.wire import Wire
     from isthmus.kit.bell import Bell
     from isthmus.kit.clock import Clock
 
@@ -115,8 +115,8 @@ class Desk:
         tx.after.append(lambda: self.observe(Move(direction, to, crossing, "after")))
         tx.after.append(self.bell.ring)
 
-    def record(self, tx: Transaction, entry: Wire) -> int:
-        """Append to the internal log. The time of an entry is one that later ones cannot fall behind.
+    def record(self, tx: Transaction, entry: InternalEntry) -> int:
+        """Append to the internal log.
 
         Every change that is worth an entry comes through here, so this is where a border that was restored from an old
         copy stops: whatever it wrote would be a second history.
@@ -130,12 +130,6 @@ class Desk:
                 "This border was restored from an old copy of its ledger, so it decides nothing.",
                 remedy="Restore the latest copy. Nothing passes until then.",
             )
-        now = self.now(tx)
-        tx.execute(
-            "INSERT INTO latest_time VALUES(1, ?)"
-            " ON CONFLICT(one) DO UPDATE SET at = excluded.at WHERE at < excluded.at",
-            now,
-        )
         return tx.append(Log.INTERNAL, entry)
 
     def crossing(self, tx: Transaction, crossing: CrossingId) -> sqlite3.Row:

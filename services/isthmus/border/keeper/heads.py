@@ -15,16 +15,12 @@ from isthmus.contracts.ledger import LinkHalted, Log
 from isthmus.contracts.link import Heads, HeadsAnswer, Opening
 from isthmus.proof import checkpoint, merkle
 from isthmus.proof.canonical import from_base64, to_base64
+from isthmus.proof.ids import log_name
 
 if TYPE_CHECKING:
     from isthmus.border.keeper.desk import Desk
     from isthmus.border.keeper.ledger import Transaction
     from isthmus.contracts.roster import Site
-
-
-def name_of(site: SiteId, log: Log) -> str:
-    """Return a log's origin and key name."""
-    return f"isthmus/{site}/{log.value}"
 
 
 class HeadsDesk:
@@ -62,7 +58,7 @@ class HeadsDesk:
         if own is None:
             raise Refusal(Code.CONFIGURATION, "The genesis does not name this site.")
         for log, note in theirs.cosigned.items():
-            name = name_of(self._desk.site, log)
+            name = log_name(self._desk.site, log)
             head = checkpoint.verify_checkpoint(note, name, name, own.signing)  # our own signature: it cannot be forged
             with self._desk.store.transaction() as tx:
                 behind = not _is_ours(tx, log, head)
@@ -107,14 +103,14 @@ class HeadsDesk:
         """Take in the peer's cosignatures and heads.
 
         Raises:
-            Refusal: a cosignature does not hold (`SIGNATURE_INVALID`), or is not of a head of ours (`EVIDENCE_INVALID`);
-                a head of the peer as in `answer`.
+            Refusal: a cosignature does not hold (`SIGNATURE_INVALID`), or is of no head of ours (`EVIDENCE_INVALID`); a
+                head of the peer is wrong, as in `answer`.
         """
         site = self._desk.peer(peer)
         with self._desk.store.transaction() as tx:
             for log, note in answer.cosigned.items():
-                head, _ = checkpoint.verify_cosignature(note, name_of(peer, log), site.signing)
-                if head.origin != name_of(self._desk.site, log) or not _is_ours(tx, log, head):
+                head, _ = checkpoint.verify_cosignature(note, log_name(peer, log), site.signing)
+                if head.origin != log_name(self._desk.site, log) or not _is_ours(tx, log, head):
                     raise Refusal(Code.EVIDENCE_INVALID, f"{peer} cosigned a head that this border does not have.")
                 self._remember(tx, peer, log, head.size, note)
             for log, proof in answer.heads.items():
@@ -124,7 +120,7 @@ class HeadsDesk:
         """Check that a peer's head extends the last one, cosign and keep it; return the cosigned note."""
         self.require_open(peer)
         site = self._desk.peer(peer)
-        name = name_of(peer, log)
+        name = log_name(peer, log)
         head = checkpoint.verify_checkpoint(proof.checkpoint, name, name, site.signing)
         with self._desk.store.transaction() as tx:
             row = tx.row("SELECT * FROM peer_head WHERE site = ? AND log = ?", peer, log.value)
@@ -140,7 +136,7 @@ class HeadsDesk:
                 tx.after.append(_forked)
                 return ""
             note = checkpoint.cosign(
-                proof.checkpoint, name_of(self._desk.site, log), self._desk.keys.signing, self._desk.now(tx)
+                proof.checkpoint, log_name(self._desk.site, log), self._desk.keys.signing, self._desk.now(tx)
             )
             tx.execute(
                 "INSERT INTO peer_head VALUES(?,?,?,?,?) ON CONFLICT(site, log) DO UPDATE SET"
@@ -172,7 +168,7 @@ class HeadsDesk:
     def signed_head(self, tx: Transaction, log: Log) -> str:
         """Return the checkpoint of the log as it stands."""
         snapshot = tx.snapshot(log)
-        name = name_of(self._desk.site, log)
+        name = log_name(self._desk.site, log)
         return checkpoint.sign_checkpoint(
             checkpoint.Head(name, snapshot.size, snapshot.root), name, self._desk.keys.signing
         )

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from isthmus.border.keeper import budget, payloads
 from isthmus.border.keeper.desk import SKEW_S, manifest_of, verified_manifest
-from isthmus.border.keeper.heads import name_of
 from isthmus.border.keeper.policy import Hold, Refuse
 from isthmus.border.keeper.states import Inbound as State
 from isthmus.contracts.crossings import RECEIPT_TYPE, RELEASES, Kind, Manifest, Notice, Receipt
@@ -25,20 +24,16 @@ from isthmus.contracts.ledger import CrossingEntry, Decided, Log, OrderAccepted,
 from isthmus.contracts.orders import Order
 from isthmus.proof import canonical, checkpoint, merkle, sealing
 from isthmus.proof.canonical import from_base64, to_base64
-from isthmus.proof.ids import content_context, crossing_id, order_id
+from isthmus.proof.ids import content_context, crossing_id, log_name, order_id
+from isthmus.proof.orders import SENDS, expects
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from isthmus.border.keeper.desk import Desk, OrderRow
     from isthmus.border.keeper.ledger import Transaction
-
-SENDS: Mapping[str, frozenset[Kind]] = {
-    "coordinator": frozenset({Kind.ORDER, Kind.MODEL, Kind.NOTICE}),
-    "zone": RELEASES | {Kind.NOTICE},
-}
-"""What each part of the federation may send at all."""
+    from isthmus.proof.sealing import Buffer
 
 MAX_ENVELOPE = 64 * 1024
 CONTENT_KEY = 32
@@ -97,7 +92,7 @@ class InboundDesk:
         with self._desk.store.transaction() as tx:
             self._desk.record(tx, PeerRefused(peer=peer, code=code, evidence=evidence, at=self._desk.now(tx)))
 
-    def receive(self, peer: SiteId, envelope: bytes, pieces: Iterable[bytes]) -> bytes:
+    def receive(self, peer: SiteId, envelope: bytes, pieces: Iterable[Buffer]) -> bytes:
         """Take in a crossing that `examine` let through, with its sealed payload; return the signed receipt.
 
         Raises:
@@ -224,7 +219,7 @@ class InboundDesk:
         )
         self._desk.move(tx, manifest.crossing, State.RECEIVED, new=True)
 
-    def _open(self, peer: SiteId, manifest: Manifest, sealed: Iterable[bytes]) -> Opened | Code:
+    def _open(self, peer: SiteId, manifest: Manifest, sealed: Iterable[Buffer]) -> Opened | Code:
         """Open and check the payload; a `Code` where that fails."""
         with self._desk.store.reading() as tx:
             now = self._desk.now(tx)
@@ -239,7 +234,7 @@ class InboundDesk:
             return refusal.code
 
     def _checked(
-        self, peer: SiteId, manifest: Manifest, sealed: Iterable[bytes], row: OrderRow | None, now: int
+        self, peer: SiteId, manifest: Manifest, sealed: Iterable[Buffer], row: OrderRow | None, now: int
     ) -> Opened:
         bits = manifest.information_bits
         if bits % 8 or manifest.payload.size != sealing.sealed_size(bits // 8):
@@ -266,14 +261,14 @@ class InboundDesk:
             raise Refusal(Code.ORDER_CLOSED, "The order is closed.")
         if manifest.job != row.order.job:
             raise Refusal(Code.ID_MISMATCH, "The crossing names another job than its order.")
-        if not payloads.expects(row.order, manifest.kind, manifest.slot):
+        if not expects(row.order, manifest.kind, manifest.slot):
             raise Refusal(Code.SLOT_UNEXPECTED, f"The order has no {manifest.kind} at slot {manifest.slot}.")
         plain = self._plain(manifest, sealed)
         checked = payloads.opened(row.order, manifest.kind, manifest.slot, plain)
         notice = canonical.load(Notice, bytes(plain)) if manifest.kind is Kind.NOTICE else None
         return Opened(row.order, frozenset(checked.checks), plain, notice)
 
-    def _plain(self, manifest: Manifest, sealed: Iterable[bytes]) -> bytearray:
+    def _plain(self, manifest: Manifest, sealed: Iterable[Buffer]) -> bytearray:
         context = content_context(manifest.crossing)
         key = self._desk.keys.sealing.open(from_base64(manifest.payload.wrapped_key), context=context)
         if len(key) != CONTENT_KEY:
@@ -391,11 +386,13 @@ class InboundDesk:
             tx,
             Decided(
                 crossing=manifest.crossing,
+                order=manifest.order,
                 direction="in",
                 outcome="refuse" if code else "accept",
                 code=code,
                 rules=rules,
                 needs=(),
+                spent_bits=0,
                 at=self._desk.now(tx),
             ),
         )
@@ -407,7 +404,7 @@ class InboundDesk:
         desk = self._desk
         size = index + 1
         reader = tx.reader(Log.CROSSINGS)
-        name = name_of(desk.site, Log.CROSSINGS)
+        name = log_name(desk.site, Log.CROSSINGS)
         head = checkpoint.Head(name, size, Digest.from_bytes(merkle.tree_root(reader, size)))
         receipt = Receipt(
             version=1,

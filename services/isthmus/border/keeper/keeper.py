@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from isthmus.border.keeper import budget
 from isthmus.border.keeper.desk import manifest_of
 from isthmus.border.keeper.files import FilesDesk
-from isthmus.border.keeper.heads import HeadsDesk, name_of
+from isthmus.border.keeper.heads import HeadsDesk
 from isthmus.border.keeper.inbound import InboundDesk
 from isthmus.border.keeper.outbound import OutboundDesk
 from isthmus.border.keeper.review import ReviewDesk
@@ -21,7 +21,7 @@ from isthmus.border.keeper.states import FINAL
 from isthmus.border.keeper.states import Outbound as State
 from isthmus.contracts.crossings import RECEIPT_TYPE, Kind, Receipt
 from isthmus.contracts.errors import Code, Fault, Refusal
-from isthmus.contracts.identifiers import CrossingId, Digest, SiteId
+from isthmus.contracts.identifiers import CrossingId, Digest, OrderId, SiteId
 from isthmus.contracts.inside import (
     CloseOrder,
     Delivery,
@@ -36,6 +36,7 @@ from isthmus.contracts.ledger import CrossingEntry, GenesisEntry, Log
 from isthmus.contracts.link import HeadsAnswer
 from isthmus.proof import canonical, checkpoint, merkle, signing
 from isthmus.proof.canonical import from_base64
+from isthmus.proof.ids import log_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,8 +117,8 @@ class Keeper:
                 self._desk.move(tx, crossing, State.SENT)
         return SealedCrossing(crossing, row["sequence"], bytes(row["envelope"]), Digest(row["sealed"]), row["size"])
 
-    def blob(self, peer: SiteId, digest: Digest, start: int, length: int | None) -> Iterator[bytes]:
-        """Return the sealed payload of a crossing to `peer`.
+    def blob(self, peer: SiteId, digest: Digest, start: int = 0) -> tuple[int, Iterator[bytes]]:
+        """Return the whole size of the sealed payload of a crossing to `peer`, and its bytes from `start` on.
 
         Raises:
             Refusal: nothing logged for this peer has it.
@@ -132,7 +133,7 @@ class Keeper:
             )
         if row is None:
             raise Refusal(Code.NOT_FOUND, "No crossing to this peer has such a payload.")
-        return self._desk.blobs.read(digest, start, length)
+        return int(row["size"]), self._desk.blobs.read(digest, start)
 
     def receipted(self, peer: SiteId, envelope: bytes) -> None:
         """Take in the receipt for a crossing that was sent, and hold the peer to it.
@@ -153,7 +154,7 @@ class Keeper:
                 or Digest.of(sent) != receipt.envelope
             ):
                 raise Refusal(Code.EVIDENCE_INVALID, "The receipt is not for what was sent to this peer.")
-            name = name_of(peer, Log.CROSSINGS)
+            name = log_name(peer, Log.CROSSINGS)
             head = checkpoint.verify_checkpoint(receipt.checkpoint, name, name, site.signing)
             entry = CrossingEntry(
                 verdict="refused" if receipt.code else "accepted",
@@ -246,6 +247,9 @@ class Keeper:
                 site=self._desk.site,
                 genesis=canonical.digest(self._desk.genesis),
                 logs=tuple(self._log_view(tx, log) for log in Log),
+                witnessed=tuple(
+                    row["cosigned"] for row in tx.execute("SELECT cosigned FROM peer_head ORDER BY site, log")
+                ),
                 entries={log: tuple(e.decode() for e in tx.entries(log, 0, tx.size(log))) for log in Log},
                 receipts={
                     CrossingId(r["id"]): bytes(r["receipt"]).decode()
@@ -253,6 +257,7 @@ class Keeper:
                         "SELECT id, receipt FROM crossing WHERE direction = 'out' AND receipt IS NOT NULL"
                     )
                 },
+                orders={OrderId(r["id"]): bytes(r["body"]).decode() for r in tx.execute("SELECT id, body FROM orders")},
             )
 
     def usage(self) -> UsageReport:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.identifiers import Digest
+from isthmus.contracts.ledger import GenesisEntry
 from isthmus.proof import canonical, merkle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from isthmus.contracts.ledger import Log
-    from isthmus.contracts.wire import Wire
+    from isthmus.contracts.ledger import CrossingEntry, InternalEntry, Log
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry(log TEXT, idx INTEGER, data BLOB NOT NULL, PRIMARY KEY(log, idx)) STRICT;
@@ -97,8 +97,14 @@ class Transaction:
         found: sqlite3.Row | None = self._db.execute(sql, values).fetchone()
         return found
 
-    def append(self, log: Log, entry: Wire) -> int:
-        """Append `entry` to `log` and return its index."""
+    def append(self, log: Log, entry: CrossingEntry | InternalEntry) -> int:
+        """Append `entry` to `log` and return its index. Its time is one that later entries cannot fall behind."""
+        if not isinstance(entry, GenesisEntry):
+            self.execute(
+                "INSERT INTO latest_time VALUES(1, ?)"
+                " ON CONFLICT(one) DO UPDATE SET at = excluded.at WHERE at < excluded.at",
+                entry.at,
+            )
         data = canonical.dump(entry)
         index = self.size(log)
         self.execute("INSERT INTO entry VALUES(?, ?, ?)", log.value, index, data)

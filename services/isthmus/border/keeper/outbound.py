@@ -36,6 +36,7 @@ from isthmus.contracts.orders import Order
 from isthmus.proof import canonical, sealing
 from isthmus.proof.canonical import to_base64
 from isthmus.proof.ids import content_context, crossing_id, order_id
+from isthmus.proof.orders import expects
 
 if TYPE_CHECKING:
     import sqlite3
@@ -132,19 +133,19 @@ class OutboundDesk:
         decision = desk.policy.decide(self._facts(tx, row, manifest, covering), crossing)
         match decision:
             case Release(rules=rules):
-                self._decided(tx, crossing, "release", rules)
+                self._decided(tx, crossing, manifest.order, "release", rules)
                 if state is State.HELD:
                     desk.move(tx, crossing, State.APPROVED)
                 used = tuple(sorted({g.statement for g in covering}))
                 self._seal(tx, manifest.model_copy(update={"approvals": used}))
             case Hold(rules=rules, needs=needs):
                 if state is not State.HELD:
-                    self._decided(tx, crossing, "hold", rules, needs=needs)
+                    self._decided(tx, crossing, manifest.order, "hold", rules, needs=needs)
                     tx.execute("UPDATE crossing SET needs = ? WHERE id = ?", json.dumps(needs), crossing)
                     desk.move(tx, crossing, State.HELD)
                     self.notify(tx, manifest.order, crossing, Code.APPROVAL_MISSING)
             case Refuse(rules=rules, code=code):
-                self._decided(tx, crossing, "refuse", rules, code=code)
+                self._decided(tx, crossing, manifest.order, "refuse", rules, code=code)
                 self.refuse(tx, crossing, code)
 
     def refuse(self, tx: Transaction, crossing: CrossingId, code: Code) -> None:
@@ -189,7 +190,7 @@ class OutboundDesk:
             raise Refusal(Code.EXPIRED, "The order's time is over.")
         if row.peer != header.recipient:
             raise Refusal(Code.RECIPIENT_NOT_NAMED, f"What this order asks for goes to {row.peer} alone.")
-        if not payloads.expects(row.order, header.kind, header.slot):
+        if not expects(row.order, header.kind, header.slot):
             raise Refusal(Code.SLOT_UNEXPECTED, f"The order asks for no {header.kind} at slot {header.slot}.")
         return row.order
 
@@ -231,8 +232,8 @@ class OutboundDesk:
             with self._desk.store.transaction() as tx:
                 row = self._desk.order(tx, header.order)
                 if row is not None and tx.row("SELECT 1 FROM crossing WHERE id = ?", crossing) is None:
-                    budget.charge(tx, row, crossing, _cost(order, header.kind))
-                    self._decided(tx, crossing, "refuse", (), code=refusal.code)
+                    spent = budget.charge(tx, row, crossing, _cost(order, header.kind))
+                    self._decided(tx, crossing, row.id, "refuse", (), code=refusal.code, spent=spent)
                     self.notify(tx, header.order, crossing, Code.NOT_RELEASED)
             raise
 
@@ -247,7 +248,7 @@ class OutboundDesk:
                 return status_of(row)
             if row["state"] in {State.DRAFTED, State.HELD}:
                 return None
-            self._decided(tx, crossing, "refuse", (), code=Code.CONFLICTING_PAYLOAD)
+            self._decided(tx, crossing, OrderId(row["order_id"]), "refuse", (), code=Code.CONFLICTING_PAYLOAD)
             tx.after.append(_conflict)
             return status_of(row)
 
@@ -414,7 +415,7 @@ class OutboundDesk:
         """Compute what policy is told."""
         desk = self._desk
         order = desk.order(tx, manifest.order)
-        known = order is not None and payloads.expects(order.order, manifest.kind, manifest.slot)
+        known = order is not None and expects(order.order, manifest.kind, manifest.slot)
         release = manifest.kind in RELEASES
         exact = canonical.load(Contributors, bytes(row["contributors"])) if row["contributors"] else None
         named = frozenset(manifest.recipients)
@@ -502,22 +503,26 @@ class OutboundDesk:
         self,
         tx: Transaction,
         crossing: CrossingId,
+        order: OrderId,
         outcome: str,
         rules: tuple[str, ...],
         *,
         code: Code | None = None,
         needs: tuple[str, ...] = (),
+        spent: int = 0,
     ) -> None:
         self._desk.record(
             tx,
             Decided.model_validate(
                 {
                     "crossing": crossing,
+                    "order": order,
                     "direction": "out",
                     "outcome": outcome,
                     "code": code,
                     "rules": rules,
                     "needs": needs,
+                    "spent_bits": spent,
                     "at": self._desk.now(tx),
                 }
             ),

@@ -67,21 +67,6 @@ def reserved_bits(order: Order) -> int:
     return updates + aggregates
 
 
-def expects(order: Order, kind: Kind, slot: int) -> bool:
-    """Tell whether `order` has a crossing of `kind` at `slot`.
-
-    A model comes at each slot up to the number of rounds, an update answers each but the last.
-    """
-    rounds = order.training.rounds if order.training else 0
-    if kind is Kind.MODEL:
-        return order.training is not None and slot <= rounds
-    if kind is Kind.MODEL_UPDATE:
-        return kind in order.outputs and slot < rounds
-    if kind is Kind.AGGREGATE:
-        return order.evaluation is not None and slot in order.evaluation.at_slots
-    return kind in {Kind.ORDER, Kind.NOTICE} or kind in order.outputs
-
-
 def minimum_vehicles(order: Order, kind: Kind) -> int:
     """Return how many vehicles must stand behind a release."""
     return order.evaluation.minimum_vehicles if kind is Kind.AGGREGATE and order.evaluation else VEHICLE_BAND

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from isthmus.border.keeper.heads import name_of
 from isthmus.cli import defaults
 from isthmus.cli.demo.report import Attempt
 from isthmus.cli.demo.rogue import Rogue, enrolled
@@ -32,7 +31,7 @@ from isthmus.kit.clock import SystemClock
 from isthmus.learning import algorithm, weights
 from isthmus.learning.forecaster import MODEL_SCHEMA, initial_weights
 from isthmus.proof import canonical, checkpoint, signing
-from isthmus.proof.ids import order_id
+from isthmus.proof.ids import log_name, order_id
 from isthmus.proof.sealing import SealingKey
 from isthmus.proof.signing import SigningKey
 
@@ -189,7 +188,7 @@ async def _forked(rogue: Rogue) -> Code | None:
         theirs = canonical.load(
             Opening, (await http.post(f"/link/{TEXAS}/open", content=canonical.dump(opening))).content
         )
-        name = name_of(TEXAS, Log.CROSSINGS)
+        name = log_name(TEXAS, Log.CROSSINGS)
         size = int(theirs.cosigned[Log.CROSSINGS].split("\n")[1])
         fork = checkpoint.Head(name, size + 1, Digest.of(b"another history"))
         note = checkpoint.sign_checkpoint(fork, name, rogue.signing_key(TEXAS))

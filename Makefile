@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
-.PHONY: help demo test check bench clean lock
+.PHONY: help install demo test check bench clean lock
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,6 +19,8 @@ $(STAMP): deploy/requirements.lock pyproject.toml
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes -r deploy/requirements.lock
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+install: $(STAMP)  ## make the environment that everything below runs in
 
 demo: $(STAMP)  ## two zones train one model through guarded borders (under three minutes, no Docker)
 	@$(BIN)/isthmus demo $(DEMO_ARGS)

@@ -17,7 +17,7 @@ from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.evidence import REPORTED, Examined, FindingCode, Report, Severity
 from isthmus.contracts.identifiers import JobId, Name, SiteId
 from isthmus.contracts.inside import CloseOrder
-from isthmus.contracts.ledger import Log
+from isthmus.contracts.ledger import Decided, Log, OrderClosed
 from isthmus.contracts.orders import DatasetRef
 from isthmus.kit.clock import ManualClock
 from isthmus.proof import canonical
@@ -92,6 +92,7 @@ def test_the_report_says_what_was_examined_and_each_ledgers_root(whole: Pair) ->
         Examined.GENESES: 3,
         Examined.CHECKPOINTS: 6,
         Examined.COSIGNED_HEADS: 8,
+        Examined.WITNESSED_HEADS: 8,
         Examined.ENVELOPES: 20,
         Examined.RECEIPTS: 20,
         Examined.DECISIONS: 40,
@@ -228,16 +229,33 @@ def test_another_payload_under_a_used_id_leaves_an_acceptable_ledger(pair: Pair)
     assert verified(pair).findings == ()
 
 
-def test_a_candidate_refused_before_it_was_drafted_is_reported_when_its_charge_shows(pair: Pair) -> None:
+def test_candidates_refused_before_they_were_drafted_are_accounted_to_the_bit(pair: Pair) -> None:
+    """One is refused for good, one is followed by a good one: the closing is what both entries charged."""
     order = started(pair)
-    with pytest.raises(Refusal):
-        pair.release(CN, order, Kind.MODEL_UPDATE, 0, b"not a model")
+    for slot in (0, 0, 1):
+        with pytest.raises(Refusal):
+            pair.release(CN, order, Kind.MODEL_UPDATE, slot, b"not a model")
+    pair.release(CN, order, Kind.MODEL_UPDATE, 1, model(0.5))
+    pair.approve(CN)
     pair.carry()
     pair.keeper(CN).close_order(CloseOrder(order=order))
     pair.cosign()
+    assert verified(pair).findings == ()
+    internal = Forge(pair).entries[CN][Log.INTERNAL]
+    charged = sum(e.spent_bits for e in internal if isinstance(e, Decided))
+    closed = next(e for e in internal if isinstance(e, OrderClosed))
+    assert charged == closed.spent_bits == 2 * 8 * len(model(0.0))
+
+
+def test_a_coordinator_that_has_not_heard_of_its_cosignatures_is_accepted(pair: Pair) -> None:
+    """It hears of them when a link opens again; the zone's evidence holds them all along."""
+    order = started(pair)
+    pair.send_model(CN, order, 0, model(0.0))
+    pair.carry()
+    pair.exchange(CN)
     report = verified(pair)
-    assert report.accepted
-    assert codes(report) == {FindingCode.CHARGE_WITHOUT_DRAFT}
+    assert report.findings == ()
+    assert all(log.uncosigned == 0 for site in report.sites for log in site.logs)
 
 
 def test_too_few_vehicles_leave_an_acceptable_ledger(pair: Pair) -> None:

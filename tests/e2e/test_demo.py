@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,8 +84,7 @@ def test_the_bundle_is_accepted_with_its_roots_alone(
     assert isthmus("verify", bundle, "--roots", str(other / "roots.json")).returncode == 4
 
 
-def test_nothing_is_left_running(played: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    out, _ = played
+def left_of(out: Path) -> list[list[str]]:
     left = []
     for process in psutil.process_iter():
         try:
@@ -92,4 +92,23 @@ def test_nothing_is_left_running(played: tuple[Path, subprocess.CompletedProcess
                 left.append(process.cmdline())
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    assert left == []
+    return left
+
+
+def test_nothing_is_left_running(played: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    assert left_of(played[0]) == []
+
+
+def test_ctrl_c_in_the_middle_stops_everything(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "isthmus.cli.main", "demo", "--out", str(tmp_path)]
+    environment = {**os.environ, "ISTHMUS_DEMO_OF": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as demo:
+        assert demo.stderr is not None
+        for line in demo.stderr:
+            if line.startswith("3/6"):  # six processes, and a job that is being submitted
+                break
+        os.killpg(demo.pid, signal.SIGINT)
+        told = demo.stderr.read()
+        assert demo.wait(60) == 130
+    assert "Traceback" not in told
+    assert left_of(tmp_path) == []

@@ -1,4 +1,4 @@
-"""An attack on every rule about ledgers, crossings, receipts and decisions, by someone who holds every key."""
+"""An attack on every rule about sites, entries, crossings, receipts and decisions, by someone who holds every key."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from isthmus.contracts.evidence import FindingCode
 from isthmus.contracts.identifiers import CrossingId, Digest, OrganisationId, PersonId, SiteId
 from isthmus.contracts.ledger import Decided, Drafted, GenesisEntry, Log, OrderClosed
 from isthmus.contracts.roster import Genesis, Person, PersonRole
-from isthmus.proof import canonical, checkpoint, signing
+from isthmus.proof import canonical, signing
 from isthmus.proof.ids import crossing_id
 from isthmus.proof.signing import SigningKey
-from world.forge import Forge, manifest_of, note, root
+from world.forge import Forge, manifest_of
 from world.pair import CN, HQ, US
 
 if TYPE_CHECKING:
@@ -102,53 +102,6 @@ def crossing_entry_with_a_code_and_no_refusal(forge: Forge) -> None:
 
 def back_in_time(forge: Forge) -> None:
     forge.edit(CN, forge.internal(CN, OrderClosed), at=1_800_000_000)
-
-
-def with_view(forge: Forge, site: SiteId, log: Log, **update: object) -> dict[str, bytes]:
-    one = forge.evidence()[site]
-    views = tuple(v.model_copy(update=update) if v.log is log else v for v in one.logs)
-    return forge.build() | {f"{site}.json": canonical.dump(one.model_copy(update={"logs": views}))}
-
-
-def checkpoint_of_an_outsider(forge: Forge) -> dict[str, bytes]:
-    signed = note(CN, Log.CROSSINGS, forge.leaves(CN, Log.CROSSINGS), OUTSIDER)
-    return with_view(forge, CN, Log.CROSSINGS, checkpoint=signed)
-
-
-def checkpoint_of_another_log(forge: Forge) -> dict[str, bytes]:
-    signed = note(CN, Log.INTERNAL, forge.leaves(CN, Log.CROSSINGS), forge.keys[CN])
-    return with_view(forge, CN, Log.CROSSINGS, checkpoint=signed)
-
-
-def stated_root_of_another_log(forge: Forge) -> dict[str, bytes]:
-    return with_view(forge, CN, Log.INTERNAL, root=root(forge.leaves(CN, Log.CROSSINGS)))
-
-
-def cosigned_by_an_outsider(forge: Forge) -> dict[str, bytes]:
-    signed = note(CN, Log.INTERNAL, forge.leaves(CN, Log.INTERNAL), forge.keys[CN])
-    forged = checkpoint.cosign(signed, f"isthmus/{HQ}/internal", OUTSIDER, 1_800_000_100)
-    return with_view(forge, CN, Log.INTERNAL, cosigned=(forged,))
-
-
-def cosigned_by_itself(forge: Forge) -> dict[str, bytes]:
-    signed = note(CN, Log.INTERNAL, forge.leaves(CN, Log.INTERNAL), forge.keys[CN])
-    return with_view(forge, CN, Log.INTERNAL, cosigned=(forge.cosign(signed, CN, Log.INTERNAL),))
-
-
-def forked(forge: Forge) -> dict[str, bytes]:
-    leaves = forge.leaves(CN, Log.INTERNAL)
-    other = note(CN, Log.INTERNAL, [*leaves[:-1], leaves[1]], forge.keys[CN])
-    return with_view(forge, CN, Log.INTERNAL, cosigned=(forge.cosign(other, HQ, Log.INTERNAL),))
-
-
-def rolled_back(forge: Forge) -> dict[str, bytes]:
-    newest = note(CN, Log.INTERNAL, forge.leaves(CN, Log.INTERNAL), forge.keys[CN])
-    forge.drop(CN, -1)
-    return with_view(forge, CN, Log.INTERNAL, cosigned=(forge.cosign(newest, HQ, Log.INTERNAL),))
-
-
-def never_cosigned(forge: Forge) -> None:
-    forge.uncosigned.add((CN, Log.INTERNAL))
 
 
 def unknown_sender(forge: Forge) -> None:
@@ -304,14 +257,6 @@ RULES: list[tuple[FindingCode, Any]] = [
     (F.ENTRY_MALFORMED, entry_of_an_unknown_event),
     (F.ENTRY_MALFORMED, crossing_entry_with_a_code_and_no_refusal),
     (F.TIME_RUNS_BACKWARDS, back_in_time),
-    (F.CHECKPOINT_INVALID, checkpoint_of_an_outsider),
-    (F.CHECKPOINT_INVALID, checkpoint_of_another_log),
-    (F.LOG_ALTERED, stated_root_of_another_log),
-    (F.COSIGNATURE_INVALID, cosigned_by_an_outsider),
-    (F.COSIGNATURE_INVALID, cosigned_by_itself),
-    (F.LOG_FORKED, forked),
-    (F.LOG_ROLLED_BACK, rolled_back),
-    (F.NEVER_COSIGNED, never_cosigned),
     (F.SENDER_UNKNOWN, unknown_sender),
     (F.ENVELOPE_INVALID, signed_by_an_outsider),
     (F.MISDIRECTED, logged_in_a_third_ledger),

@@ -1,4 +1,4 @@
-"""An attack on every rule about orders, keys, budget, approvals and lineage, by someone who holds every key."""
+"""An attack on every rule about releases, approvals and lineage, by someone who holds every key."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from isthmus.contracts.identifiers import CrossingId, Digest, JobId, Name, Organ
 from isthmus.contracts.ledger import (
     Approved,
     Decided,
-    Drafted,
-    KeysReleased,
     Log,
     OrderAccepted,
-    OrderClosed,
     Rejected,
     SnapshotFrozen,
 )
+from isthmus.contracts.raw_table import Group
 from isthmus.contracts.roster import Genesis, PersonRole
 from isthmus.proof import canonical, signing
-from isthmus.proof.ids import crossing_id
 from security.attacks_on_ledgers import MALLORY
 from world.pair import CN, ENGINEER, HQ, US, officers
 
@@ -37,91 +34,6 @@ def rejected_and_released(forge: Forge) -> None:
     at = forge.about(CN, id_, Decided, outcome="release")
     rejected = Rejected(person=officers(CN)[0], crossing=id_, envelope="", at=1_800_000_007)
     forge.entries[CN][Log.INTERNAL].insert(at, rejected)
-
-
-def order_of_another_body(forge: Forge) -> None:
-    forge.change(forge.sent(HQ, Kind.ORDER), plaintext=Digest.of(b"another order"))
-
-
-def order_not_entered(forge: Forge) -> None:
-    forge.drop(CN, forge.internal(CN, OrderAccepted))
-
-
-def order_from_nowhere(forge: Forge) -> None:
-    entry = forge.entries[CN][Log.INTERNAL][forge.internal(CN, OrderAccepted)]
-    forge.entries[CN][Log.INTERNAL].append(
-        entry.model_copy(update={"order": Digest.of(b"no order"), "at": 1_800_000_100})
-    )
-
-
-def release_of_another_zones_order(forge: Forge) -> None:
-    other = forge.sent(US, Kind.MODEL_UPDATE, 1)
-    manifest = forge.sent(CN, Kind.MODEL_UPDATE, 1)
-    id_ = crossing_id(other.order, manifest.kind, manifest.recipient, 5)
-    forge.change(manifest, order=other.order, slot=5, crossing=id_)
-
-
-def release_before_the_order_was_accepted(forge: Forge) -> None:
-    log = forge.entries[CN][Log.INTERNAL]
-    accepted = log.pop(forge.internal(CN, OrderAccepted))
-    at = forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Drafted)
-    log.insert(at + 1, accepted.model_copy(update={"at": log[at].at}))
-
-
-def another_job(forge: Forge) -> None:
-    forge.change(forge.sent(CN, Kind.MODEL_UPDATE, 1), job=JobId("job-00000000000000ff"))
-
-
-def another_purpose(forge: Forge) -> None:
-    forge.change(forge.sent(HQ, Kind.MODEL, 1), purpose=Name("marketing"))
-
-
-def closed_twice(forge: Forge) -> None:
-    forge.entries[CN][Log.INTERNAL].append(forge.entries[CN][Log.INTERNAL][forge.internal(CN, OrderClosed)])
-
-
-def closed_before_the_release(forge: Forge) -> None:
-    log = forge.entries[CN][Log.INTERNAL]
-    closed = log.pop(forge.internal(CN, OrderClosed))
-    at = forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Decided)
-    log.insert(at, closed.model_copy(update={"at": log[at].at}))
-
-
-def released_after_expiry(forge: Forge) -> None:
-    manifest = forge.sent(CN, Kind.MODEL_UPDATE, 1)
-    forge.change(manifest, expires_at=manifest.issued_at - 1)
-
-
-def keys_for_no_order(forge: Forge) -> None:
-    forge.edit(CN, forge.internal(CN, KeysReleased), order=Digest.of(b"no order"))
-
-
-def keys_after_closing(forge: Forge) -> None:
-    log = forge.entries[CN][Log.INTERNAL]
-    log.append(log[forge.internal(CN, KeysReleased)].model_copy(update={"at": log[-1].at}))
-
-
-def reserved_less_than_spent(forge: Forge) -> None:
-    forge.edit(CN, forge.internal(CN, OrderAccepted), reserved_bits=8)
-
-
-def closed_with_too_little_spent(forge: Forge) -> None:
-    index = forge.internal(CN, OrderClosed)
-    closed = forge.entries[CN][Log.INTERNAL][index]
-    assert isinstance(closed, OrderClosed)
-    forge.edit(CN, index, spent_bits=closed.spent_bits - 8, returned_bits=closed.returned_bits + 8)
-
-
-def released_without_a_charge(forge: Forge) -> None:
-    forge.edit(CN, forge.about(CN, forge.sent(CN, Kind.MODEL_UPDATE, 1).crossing, Drafted), spent_bits=0)
-
-
-def beyond_the_quota(forge: Forge) -> None:
-    def smaller(genesis: Genesis) -> Genesis:
-        quotas = genesis.quotas.model_copy(update={"information_bits_per_order": 8})
-        return genesis.model_copy(update={"quotas": quotas})
-
-    forge.replace_genesis(smaller, CN)
 
 
 def _approvals(forge: Forge) -> list[int]:
@@ -236,6 +148,10 @@ def approval_of_another_snapshot(forge: Forge) -> None:
     _approve_otherwise(forge, dataset=dataset)
 
 
+def approval_of_other_columns(forge: Forge) -> None:
+    _approve_otherwise(forge, groups=(Group.PLACE,))
+
+
 def approval_of_an_unknown_algorithm(forge: Forge) -> None:
     algorithm = _standing(forge).algorithm.model_copy(update={"digest": Digest.of(b"other source")})
     _approve_otherwise(forge, algorithm=algorithm)
@@ -264,6 +180,22 @@ def one_organisation_twice(forge: Forge) -> None:
 
 def released_without_naming_approvals(forge: Forge) -> None:
     forge.change(forge.sent(CN, Kind.MODEL_UPDATE, 1), approvals=())
+
+
+def release_for_fewer_recipients_than_ordered(forge: Forge) -> None:
+    _approve_otherwise(forge, recipients=(CN, HQ))
+    for place in (0, 1):
+        forge.change(forge.sent(CN, Kind.MODEL_UPDATE, place), recipients=(CN, HQ))
+
+
+def clipped_to_another_norm(forge: Forge) -> None:
+    manifest = forge.sent(CN, Kind.MODEL_UPDATE, 1)
+    wider = tuple(e.model_copy(update={"parameter": e.parameter - 1}) for e in manifest.privacy)
+    forge.change(manifest, privacy=wider)
+
+
+def banded_by_nobody(forge: Forge) -> None:
+    forge.change(forge.sent(CN, Kind.AGGREGATE, 1), privacy=())
 
 
 def snapshot_never_frozen(forge: Forge) -> None:
@@ -328,22 +260,9 @@ def recipient_not_in_its_own_list(forge: Forge) -> None:
 
 RULES: list[tuple[FindingCode, Any]] = [
     (F.RELEASED_AFTER_REJECTION, rejected_and_released),
-    (F.ORDER_ID_MISMATCH, order_of_another_body),
-    (F.ORDER_NOT_ACCEPTED, order_not_entered),
-    (F.ORDER_NOT_ACCEPTED, order_from_nowhere),
-    (F.ORDER_UNKNOWN, release_of_another_zones_order),
-    (F.ORDER_UNKNOWN, release_before_the_order_was_accepted),
-    (F.ORDER_DIFFERS, another_job),
-    (F.ORDER_DIFFERS, another_purpose),
-    (F.ORDER_DIFFERS, closed_twice),
-    (F.ORDER_OVER, closed_before_the_release),
-    (F.ORDER_OVER, released_after_expiry),
-    (F.KEYS_WITHOUT_ORDER, keys_for_no_order),
-    (F.KEYS_WITHOUT_ORDER, keys_after_closing),
-    (F.BUDGET_OVERSPENT, reserved_less_than_spent),
-    (F.BUDGET_DISAGREES, closed_with_too_little_spent),
-    (F.BUDGET_DISAGREES, released_without_a_charge),
-    (F.QUOTA_EXCEEDED, beyond_the_quota),
+    (F.RECIPIENT_NOT_NAMED, release_for_fewer_recipients_than_ordered),
+    (F.CHECKS_MISSING, clipped_to_another_norm),
+    (F.CHECKS_MISSING, banded_by_nobody),
     (F.APPROVAL_INVALID, approved_by_nobody_on_the_roster),
     (F.APPROVAL_INVALID, approval_in_anothers_name),
     (F.APPROVAL_INVALID, approval_altered),
@@ -359,6 +278,7 @@ RULES: list[tuple[FindingCode, Any]] = [
     (F.APPROVAL_NOT_COVERING, approval_of_a_smaller_norm),
     (F.APPROVAL_NOT_COVERING, approval_expired),
     (F.APPROVAL_NOT_COVERING, approval_of_another_snapshot),
+    (F.APPROVAL_NOT_COVERING, approval_of_other_columns),
     (F.APPROVAL_NOT_COVERING, approval_of_an_unknown_algorithm),
     (F.TOO_FEW_ORGANISATIONS, approved_by_one),
     (F.TOO_FEW_ORGANISATIONS, one_officer_twice),

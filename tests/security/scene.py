@@ -170,6 +170,10 @@ class Scene:
         """Stop a border: what it had in memory is gone."""
         self._running.pop(site).store.close()
 
+    def forget(self, site: SiteId) -> None:
+        """Drop a border that is past closing."""
+        del self._running[site]
+
     def close(self) -> None:
         for site in tuple(self._running):
             self.stop(site)

@@ -46,8 +46,11 @@ def check(evidence: Mapping[SiteId, Evidence], roots: Roots, *, refused: bool = 
     for site, part in evidence.items():
         _one_effect_each(logged[site])
         _receipts(logged[site], part, roots)
-        _budgets(site, logged[site], _internal(part))
+        _decisions(site, logged[site], _internal(part))
         _heads(part, roots)
+        if not refused:
+            assert {each.verdict for each in logged[site]} <= {"sent", "accepted"}
+            _budgets(_internal(part))
     for sender in evidence:
         for receiver in evidence:
             _stands_in_both(sender, receiver, logged)
@@ -69,7 +72,6 @@ def _internal(evidence: Evidence) -> list[Any]:
 def _one_effect_each(logged: list[Logged]) -> None:
     times = Counter(each.manifest.crossing for each in logged)
     assert set(times.values()) <= {1}, f"a crossing stands twice: {times}"
-    assert {each.verdict for each in logged} <= {"sent", "accepted"}
 
 
 def _stands_in_both(sender: SiteId, receiver: SiteId, logged: Mapping[SiteId, list[Logged]]) -> None:
@@ -79,7 +81,7 @@ def _stands_in_both(sender: SiteId, receiver: SiteId, logged: Mapping[SiteId, li
     assert [e.manifest.sequence for e in sent] == list(range(1, len(sent) + 1))
     assert [e.envelope for e in sent] == [e.envelope for e in taken]
     assert {e.verdict for e in sent} <= {"sent"}
-    assert {e.verdict for e in taken} <= {"accepted"}
+    assert {e.verdict for e in taken} <= {"accepted", "refused"}
 
 
 def _receipts(logged: list[Logged], evidence: Evidence, roots: Roots) -> None:
@@ -93,15 +95,21 @@ def _receipts(logged: list[Logged], evidence: Evidence, roots: Roots) -> None:
         assert receipt.envelope == Digest.of(sent[crossing].envelope.encode())
 
 
-def _budgets(site: SiteId, logged: list[Logged], internal: list[Any]) -> None:
-    """Each order is accepted once and closed once; what it spent is what its candidates were charged."""
+def _decisions(site: SiteId, logged: list[Logged], internal: list[Any]) -> None:
+    """What left was drafted; each release was let go by one decision; nobody was turned away or halted."""
     assert not [e for e in internal if isinstance(e, LinkHalted | PeerRefused)]
-    drafted = [e for e in internal if isinstance(e, Drafted)]
     mine = [e.manifest for e in logged if e.manifest.sender == site]
-    assert {e.crossing for e in drafted} == {m.crossing for m in mine}
+    assert {m.crossing for m in mine} <= {e.crossing for e in internal if isinstance(e, Drafted)}
+    released = Counter(e.crossing for e in internal if isinstance(e, Decided) and e.outcome == "release")
+    assert {released[m.crossing] for m in mine if m.kind in RELEASES} <= {1}
+
+
+def _budgets(internal: list[Any]) -> None:
+    """Each order is accepted once and closed once; what it spent is what its candidates were charged."""
     spent: defaultdict[str, int] = defaultdict(int)
-    for entry in drafted:
-        spent[entry.order] += entry.spent_bits
+    for entry in internal:
+        if isinstance(entry, Drafted):
+            spent[entry.order] += entry.spent_bits
     accepted = _once(e for e in internal if isinstance(e, OrderAccepted))
     closed = _once(e for e in internal if isinstance(e, OrderClosed))
     assert accepted.keys() == closed.keys()
@@ -109,9 +117,6 @@ def _budgets(site: SiteId, logged: list[Logged], internal: list[Any]) -> None:
         assert end.reason == "complete"
         assert end.spent_bits == spent[order]
         assert end.spent_bits + end.returned_bits == accepted[order].reserved_bits
-    releases = {m.crossing for m in mine if m.kind in RELEASES}
-    released = Counter(e.crossing for e in internal if isinstance(e, Decided) and e.outcome == "release")
-    assert {released[crossing] for crossing in releases} <= {1}
 
 
 def _once(entries: Iterable[Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from isthmus.proof import canonical, checkpoint, merkle, signing
 from world.pair import HQ, Pair, officers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from isthmus.contracts.crossings import Kind
     from isthmus.contracts.roster import Genesis, Roots
@@ -50,8 +50,10 @@ class Forge:
         entries: each site's logs, parsed.
         raw: entries to put in place of what would be built, by site, log and index: text.
         uncosigned: logs whose heads no peer holds.
+        unwitnessed: sites' logs whose heads are left out of what their peers witnessed.
         unreceipted: crossings whose receipt is left out.
         receipt_changes: what a receipt says otherwise than its receiver's log.
+        orders: each site's bodies of orders.
         roots: what the verifier trusts.
     """
 
@@ -66,9 +68,11 @@ class Forge:
             }
             for site, one in evidence.items()
         }
+        self.orders = {site: dict(one.orders) for site, one in evidence.items()}
         self.roots: Roots = pair.roots
         self.raw: dict[tuple[SiteId, Log, int], str] = {}
         self.uncosigned: set[tuple[SiteId, Log]] = set()
+        self.unwitnessed: set[tuple[SiteId, Log]] = set()
         self.unreceipted: set[CrossingId] = set()
         self.receipt_changes: dict[CrossingId, dict[str, Any]] = {}
 
@@ -77,7 +81,8 @@ class Forge:
         other = object.__new__(Forge)
         other.keys, other.officers, other.roots = dict(self.keys), self.officers, self.roots
         other.entries = {s: {log: list(found) for log, found in logs.items()} for s, logs in self.entries.items()}
-        other.raw, other.uncosigned = dict(self.raw), set(self.uncosigned)
+        other.orders = {site: dict(bodies) for site, bodies in self.orders.items()}
+        other.raw, other.uncosigned, other.unwitnessed = dict(self.raw), set(self.uncosigned), set(self.unwitnessed)
         other.unreceipted, other.receipt_changes = set(self.unreceipted), dict(self.receipt_changes)
         return other
 
@@ -108,8 +113,12 @@ class Forge:
 
     def sent(self, site: SiteId, kind: Kind, place: int = 0) -> Manifest:
         """Return the manifest of the `place`th crossing of a kind that a site sent."""
+        return self.all_sent(site, kind)[place]
+
+    def all_sent(self, site: SiteId, kind: Kind) -> list[Manifest]:
+        """Return the manifests of all crossings of a kind that a site sent."""
         manifests = [manifest_of(e) for e in self.entries[site][Log.CROSSINGS] if e.verdict == "sent"]
-        return [m for m in manifests if m.kind is kind][place]
+        return [m for m in manifests if m.kind is kind]
 
     def index(self, site: SiteId, crossing: CrossingId) -> int:
         """Return where a crossing stands in a site's crossings log."""
@@ -178,14 +187,15 @@ class Forge:
             site=site,
             genesis=canonical.digest(first.genesis) if isinstance(first, GenesisEntry) else Digest.of(b""),
             logs=tuple(self._view(site, log, leaves[log]) for log in Log),
+            witnessed=tuple(self._witnessed(site)),
             entries={log: tuple(leaf.decode() for leaf in leaves[log]) for log in Log},
             receipts=self._receipts(site),
+            orders=self.orders[site],
         )
 
     def _view(self, site: SiteId, log: Log, leaves: list[bytes]) -> LogView:
         signed = note(site, log, leaves, self.keys[site])
-        peers = [s for s in self.entries if s != site and HQ in {s, site}]
-        cosigned = tuple(self.cosign(signed, peer, log) for peer in peers)
+        cosigned = tuple(self.cosign(signed, peer, log) for peer in self._peers(site))
         return LogView(
             log=log,
             size=len(leaves),
@@ -193,6 +203,16 @@ class Forge:
             checkpoint=signed,
             cosigned=() if (site, log) in self.uncosigned else cosigned,
         )
+
+    def _witnessed(self, site: SiteId) -> Iterator[str]:
+        """Yield the heads of its peers' logs that a site cosigned."""
+        for peer in self._peers(site):
+            for log in Log:
+                if (peer, log) not in self.uncosigned | self.unwitnessed:
+                    yield self.cosign(note(peer, log, self.leaves(peer, log), self.keys[peer]), site, log)
+
+    def _peers(self, site: SiteId) -> list[SiteId]:
+        return [s for s in self.entries if s != site and HQ in {s, site}]
 
     def cosign(self, signed: str, peer: SiteId, log: Log) -> str:
         """Return a note with a peer's cosignature."""

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from isthmus.border.keeper.desk import Direction, Moment, Move
     from isthmus.border.keeper.states import Inbound, Outbound
-    from isthmus.kit.clock import Clock
     from isthmus.contracts.identifiers import JobId, PersonId, SiteId
+    from isthmus.kit.clock import Clock
 
 Part = Literal["border", "behind"]
 """The two processes of a site: the border, and the zone or the coordinator that stands behind it."""
@@ -377,22 +377,22 @@ class MortalWorld(World):
         envelope = federation.officer_key(self.home, person).sign(REJECTION_TYPE, canonical.dump(body))
         return SignedStatement(envelope=envelope.decode())
 
-    async def settled(self) -> None:
-        """Wait until every crossing has come to its end everywhere, and the zones have closed their orders."""
+    async def settled(self, *, closed: bool = True) -> None:
+        """Wait until every crossing has come to its end everywhere and, if `closed`, each zone's orders have."""
         for site in self.chosen:
-            while not await self._is_quiet(site):
+            while not await self._is_quiet(site, closed=closed):
                 bell = self.sites[site].border.bell
                 await bell.wait(bell.ticket(), 0.02)
         await self._risen()
 
-    async def _is_quiet(self, site: SiteId) -> bool:
+    async def _is_quiet(self, site: SiteId, *, closed: bool) -> bool:
         await self._risen()
         try:
             rows = self.rows(site, "SELECT direction, state FROM crossing")
             opened = self.rows(site, "SELECT 1 FROM orders WHERE direction = 'in' AND state = 'open'")
         except sqlite3.ProgrammingError:
             return False
-        return not opened and all(row["state"] in FINAL for row in rows)
+        return not (opened and closed) and all(row["state"] in FINAL for row in rows)
 
     async def until(self, site: SiteId, query: str) -> None:
         """Wait until a border's ledger has an answer to a query."""

@@ -118,6 +118,8 @@ def create(home: Path, plan: FederationPlan, clock: Clock | None = None) -> None
             remedy="Choose another home with ISTHMUS_HOME, or remove this one yourself.",
         )
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for site in plan.sites:
+        (home / site.id).mkdir(mode=0o700)
     now = (clock or SystemClock()).now()
     made = {site.id: _make_keys(home / site.id, site, now) for site in plan.sites}
     sites = tuple(_public(site, *made[site.id]) for site in plan.sites)

@@ -4,6 +4,7 @@
 # ruff: noqa: PLC0415 - a verb loads what it needs when it runs: `isthmus verify` needs none of it
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -104,6 +105,7 @@ def run_ingest(
     from isthmus.zone.settings import ZoneSettings
 
     settings = ZoneSettings.load(zone.folder)
+    os.umask(0o077)
     return asyncio.run(app.run_ingest(settings, _counted(tables, on_table), dataset=dataset))
 
 

@@ -23,6 +23,8 @@ from isthmus.contracts.errors import IsthmusError
 
 GRACE_S = 5.0
 CHANNEL = 0
+PRIVATE = 0o077
+"""What a site keeps is for its own user alone, wherever its folder stands."""
 
 Run = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
@@ -38,6 +40,7 @@ def serve(
 
     from isthmus.kit import journal, looping
 
+    os.umask(PRIVATE)
     journal.configure(part.value)
     log = structlog.get_logger(__name__)
     try:

@@ -47,6 +47,7 @@ class FindingCode(StrEnum):
     COSIGNATURE_INVALID = "cosignature_invalid"
     LOG_FORKED = "log_forked"
     LOG_ROLLED_BACK = "log_rolled_back"
+    WITNESS_MISSING = "witness_missing"
     NEVER_COSIGNED = "never_cosigned"
     NOT_YET_COSIGNED = "not_yet_cosigned"
     # crossings

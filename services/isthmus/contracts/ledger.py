@@ -121,8 +121,8 @@ class Drafted(Wire):
 class Decided(Wire):
     """What policy said of a candidate or of an inbound crossing, and by which rules.
 
-    `spent_bits` is what the decision itself charged to the order: a candidate that is refused before it is drafted costs
-    what a drafted one costs. Elsewhere it is 0.
+    `spent_bits` is what the decision itself charged to the order: a candidate that is refused before it is drafted
+    costs what a drafted one costs. Elsewhere it is 0.
     """
 
     event: Literal["decided"] = "decided"

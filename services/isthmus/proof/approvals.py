@@ -4,7 +4,7 @@
 2. It covers a release of its zone, policy, recipients and purpose, before it expires.
 3. One release: its crossing, by the digest of its sealed bytes. A class (standing): its order, job and kind, within
    the bounds on norm, information and number.
-4. A standing approval also names algorithm, dataset and column groups: whoever holds the order compares those too.
+4. A standing approval also names the algorithm, the dataset and the column groups: those of the order.
 """
 
 from __future__ import annotations
@@ -65,17 +65,6 @@ def covers(body: StandingApproval | Approval, manifest: Manifest, order: Order, 
         earlier: number of releases of this kind that left under the order before.
         now: Unix seconds.
     """
-    fits = isinstance(body, Approval) or (
-        body.algorithm == order.algorithm
-        and body.dataset == order.dataset
-        and body.groups == order.groups
-        and order.clip_norm_micro <= body.bounds.clip_norm_micro
-    )
-    return fits and covers_manifest(body, manifest, earlier, now)
-
-
-def covers_manifest(body: StandingApproval | Approval, manifest: Manifest, earlier: int, now: int) -> bool:
-    """Tell what can be told without the order: all that `covers` does, but for what only the order's body says."""
     common = (
         body.zone == manifest.sender
         and body.recipients == manifest.recipients
@@ -90,6 +79,10 @@ def covers_manifest(body: StandingApproval | Approval, manifest: Manifest, earli
         and body.order == manifest.order
         and body.job == manifest.job
         and body.kind == manifest.kind
+        and body.algorithm == order.algorithm
+        and body.dataset == order.dataset
+        and body.groups == order.groups
+        and order.clip_norm_micro <= body.bounds.clip_norm_micro
         and manifest.information_bits <= body.bounds.information_bits_per_release
         and earlier < body.bounds.releases
         and all(e.parameter <= body.bounds.clip_norm_micro for e in manifest.privacy if e.mechanism == "l2_clip")

@@ -13,7 +13,7 @@ from isthmus.contracts.crossings import RELEASES, Kind
 from isthmus.contracts.evidence import KindTotal, LogVerdict, Report, SiteVerdict
 from isthmus.contracts.ledger import Log
 from isthmus.contracts.wire import MAX_INTEGER
-from isthmus.proof import bundle_crossings, bundle_ledgers, bundle_orders, bundle_releases
+from isthmus.proof import bundle_crossings, bundle_ledgers, bundle_orders, bundle_releases, bundle_terms
 from isthmus.proof.bundle_findings import Book
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NOT_CLAIMED = (
     "That the bundle is the newest: entries that no peer holds a head of yet could still be rewritten by their border.",
     "Less than the information bound: it is payload bits. Timing, counts, refusals and notices are not in it.",
     "Differential privacy: clipping, bands and minimum numbers of vehicles are disclosure control.",
-    "That algorithms and plans are fit: payloads and orders' bodies are not in a bundle; policy is not decided again.",
+    "That algorithms and plans are fit: payloads and programs are not in a bundle; policy is not decided again.",
     "That a border's host was honest: its root can read what passed and feed policy wrong facts.",
 )
 """What an accepted bundle does not say."""
@@ -48,8 +48,7 @@ def verify(evidence: Mapping[str, bytes], roots: Roots) -> Report:
     book = Book()
     ledgers = bundle_ledgers.read(book, evidence, roots)
     bundle_ledgers.check_geneses(book, ledgers, roots)
-    for ledger in ledgers.values():
-        bundle_ledgers.check_heads(book, ledger, roots)
+    bundle_ledgers.check_heads(book, ledgers, roots)
     crossings = bundle_crossings.read(book, ledgers, roots)
     bundle_crossings.check_ledgers(book, ledgers, crossings)
     bundle_crossings.check_receipts_known(book, ledgers, crossings)
@@ -60,6 +59,8 @@ def verify(evidence: Mapping[str, bytes], roots: Roots) -> Report:
         diary = bundle_orders.read(book, ledger)
         bundle_orders.check_decisions(book, ledger, diary, found)
         bundle_orders.check_orders(book, ledger, diary, found)
+        bundle_orders.check_budgets(book, ledger, diary, found)
+        bundle_terms.check(book, ledger, diary, found)
         votes = bundle_releases.read_votes(book, ledger, diary, nobody)
         bundle_releases.check_releases(book, ledger, diary, votes, found)
         bundle_releases.check_models(book, found)

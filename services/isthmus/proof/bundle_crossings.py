@@ -13,14 +13,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isthmus.contracts.crossings import CROSSING_TYPE, RECEIPT_TYPE, RELEASES, Kind, Manifest, Receipt
+from isthmus.contracts.crossings import CROSSING_TYPE, RECEIPT_TYPE, Kind, Manifest, Receipt
 from isthmus.contracts.errors import Refusal
 from isthmus.contracts.evidence import Examined, FindingCode
 from isthmus.contracts.identifiers import Digest
 from isthmus.contracts.ledger import Log
 from isthmus.proof import canonical, checkpoint, merkle, sealing, signing
-from isthmus.proof.bundle_ledgers import check_head, log_name
-from isthmus.proof.ids import crossing_id
+from isthmus.proof.bundle_ledgers import check_head
+from isthmus.proof.ids import crossing_id, log_name
+from isthmus.proof.orders import SENDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
     from isthmus.contracts.roster import Roots
     from isthmus.proof.bundle_findings import Book
     from isthmus.proof.bundle_ledgers import Ledger
-
-SENDS: Mapping[str, frozenset[Kind]] = {
-    "coordinator": frozenset({Kind.ORDER, Kind.MODEL, Kind.NOTICE}),
-    "zone": RELEASES | {Kind.NOTICE},
-}
-"""What each part of the federation may send at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +231,7 @@ def _check_receipt(book: Book, receiver: Ledger, crossing: Crossing, answer: Cro
     if not merkle.verify_inclusion(leaf, answer.index, head.size, path, head.root.raw):
         _find(book, FindingCode.RECEIPT_INVALID, crossing, "its proof does not show the entry in its checkpoint")
     if check_head(book, receiver, Log.CROSSINGS, head):
-        held = receiver.holders[Log.CROSSINGS]
-        held[crossing.ledger] = max(head.size, held.get(crossing.ledger, 0))
+        receiver.held(Log.CROSSINGS, crossing.ledger, head.size)
 
 
 def _find(book: Book, code: FindingCode, c: Crossing, detail: str) -> None:

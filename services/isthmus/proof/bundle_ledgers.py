@@ -2,8 +2,9 @@
 
 1. A key counts when it stands in the roots. A genesis counts when its digest is the root's and it is entry 0.
 2. Every entry is one of the closed list in its one spelling; time never runs backwards in a log.
-3. Each log's root is computed again from its entries. The own checkpoint, and every head that a peer cosigned, must
-   agree with it: another root is a fork, a larger size a rollback.
+3. Each log's root is computed again from its entries. The own checkpoint, and every head that a peer cosigned, as the
+   site shows it or the peer, must agree with it: another root is a fork, a larger size a rollback.
+4. A peer shows heads at least as new as those that it is seen to have cosigned: nobody chooses what is compared.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from isthmus.contracts.evidence import Examined, FindingCode
 from isthmus.contracts.identifiers import Digest, SiteId
 from isthmus.contracts.inside import Evidence
 from isthmus.contracts.ledger import INTERNAL_ENTRY, CrossingEntry, GenesisEntry, InternalEntry, Log
-from isthmus.proof import canonical, checkpoint, merkle
+from isthmus.proof import bundle_terms, canonical, checkpoint, merkle
+from isthmus.proof.ids import log_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from isthmus.contracts.identifiers import OrderId
+    from isthmus.contracts.orders import Order
     from isthmus.contracts.roster import Genesis, Roots, RootSite
     from isthmus.proof.bundle_findings import Book
 
@@ -58,7 +62,9 @@ class Ledger:
     Attributes:
         root: what the verifier trusts of the site.
         genesis: entry 0, where it is the one that the root names; else None.
+        orders: bodies that are what their id says.
         holders: per log, the most entries that each peer holds a head of.
+        witnessed: per peer and log, the most entries that this site shows a cosigned head of.
     """
 
     root: RootSite
@@ -67,7 +73,9 @@ class Ledger:
     crossings: tuple[CrossingEntry | None, ...]
     internal: tuple[InternalEntry | None, ...]
     trees: Mapping[Log, Tree]
+    orders: Mapping[OrderId, Order]
     holders: dict[Log, dict[SiteId, int]] = field(default_factory=lambda: {log: {} for log in Log})
+    witnessed: dict[tuple[SiteId, Log], int] = field(default_factory=dict)
 
     @property
     def site(self) -> SiteId:
@@ -79,10 +87,9 @@ class Ledger:
         own = self.genesis.roster.site(self.site) if self.genesis else None
         return own.part if own else ""
 
-
-def log_name(site: SiteId, log: Log) -> str:
-    """Return a log's origin, which is also the key name under which its site signs and cosigns."""
-    return f"isthmus/{site}/{log.value}"
+    def held(self, log: Log, peer: SiteId, size: int) -> None:
+        """Note that a peer holds a head of `size` entries."""
+        self.holders[log][peer] = max(size, self.holders[log].get(peer, 0))
 
 
 def read(book: Book, files: Mapping[str, bytes], roots: Roots) -> dict[SiteId, Ledger]:
@@ -128,8 +135,18 @@ def check_geneses(book: Book, ledgers: Mapping[SiteId, Ledger], roots: Roots) ->
                 book.find(FindingCode.GENESES_DISAGREE, f"two geneses differ on {site.id}", site=ledger.site)
 
 
-def check_heads(book: Book, ledger: Ledger, roots: Roots) -> None:
-    """Hold the site's logs to its own checkpoints and to the heads that peers cosigned."""
+def check_heads(book: Book, ledgers: Mapping[SiteId, Ledger], roots: Roots) -> None:
+    """Hold each site's logs to its own checkpoints and to every head of them that a peer cosigned, whoever shows it."""
+    logs = {log_name(root.id, log): (root, log) for root in roots.sites for log in Log}
+    for witness in ledgers.values():
+        for note in witness.evidence.witnessed:
+            _check_witnessed(book, ledgers, witness, note, logs)
+    for ledger in ledgers.values():
+        _check_own_heads(book, ledgers, ledger, roots)
+
+
+def _check_own_heads(book: Book, ledgers: Mapping[SiteId, Ledger], ledger: Ledger, roots: Roots) -> None:
+    """Check what a site shows of its own logs: checkpoints, and the notes that peers cosigned."""
     for view in ledger.evidence.logs:
         tree, name = ledger.trees[view.log], log_name(ledger.site, view.log)
         try:
@@ -152,20 +169,19 @@ def check_heads(book: Book, ledger: Ledger, roots: Roots) -> None:
                 )
         book.count(Examined.CHECKPOINTS)
         for note in view.cosigned:
-            _check_cosigned(book, ledger, view.log, note, roots)
+            _check_cosigned(book, ledgers, ledger, view.log, note, roots)
 
 
 def check_holders(book: Book, ledger: Ledger, peers: Iterable[SiteId]) -> None:
     """Check that every peer that crossings went to or came from holds a head of both logs; report what is newer.
 
-    A zone dials, and has each head cosigned before anything crosses: a zone without is refused. The coordinator, which
-    listens, hears of its peers' cosignatures only when a link opens again: there their lack is reported.
+    Heads are exchanged both ways whenever a link opens, before anything crosses.
     """
     for log in Log:
         size = ledger.trees[log].size
         for peer in sorted(peers):
             held = ledger.holders[log].get(peer, 0)
-            if held == 0 and ledger.part() != "coordinator":
+            if held == 0:
                 book.find(FindingCode.NEVER_COSIGNED, f"{peer} holds no head of this log", site=ledger.site, log=log)
             elif held < size:
                 book.find(
@@ -206,6 +222,7 @@ def _ledger(book: Book, root: RootSite, data: bytes) -> Ledger | None:
         crossings=crossings,
         internal=internal,
         trees={log: Tree(text.encode() for text in evidence.entries[log]) for log in Log},
+        orders=bundle_terms.read(book, root.id, evidence.orders),
     )
 
 
@@ -260,7 +277,34 @@ def _check_times(book: Book, site: SiteId, log: Log, times: Sequence[int]) -> No
         book.find(FindingCode.TIME_RUNS_BACKWARDS, "an entry is older than the one before it", site=site, log=log)
 
 
-def _check_cosigned(book: Book, ledger: Ledger, log: Log, note: str, roots: Roots) -> None:
+def _check_witnessed(
+    book: Book,
+    ledgers: Mapping[SiteId, Ledger],
+    witness: Ledger,
+    note: str,
+    logs: Mapping[str, tuple[RootSite, Log]],
+) -> None:
+    """Check one note that a site cosigned of a peer: both signatures, and the head against the peer's entries."""
+    book.count(Examined.WITNESSED_HEADS)
+    name = note.partition("\n")[0]
+    root, log = logs.get(name, (witness.root, Log.CROSSINGS))
+    try:
+        if root.id == witness.site:
+            raise Refusal(Code.SIGNATURE_INVALID, "nobody witnesses its own log")  # noqa: TRY301 - found below
+        head = checkpoint.verify_checkpoint(note, name, name, root.signing)
+        checkpoint.verify_cosignature(note, log_name(witness.site, log), witness.root.signing)
+    except Refusal:
+        detail = "a head that it witnessed is not signed by a peer of the roots and itself"
+        book.find(FindingCode.COSIGNATURE_INVALID, detail, site=witness.site)
+        return
+    witness.witnessed[root.id, log] = max(head.size, witness.witnessed.get((root.id, log), 0))
+    if root.id in ledgers and check_head(book, ledgers[root.id], log, head):
+        ledgers[root.id].held(log, witness.site, head.size)
+
+
+def _check_cosigned(
+    book: Book, ledgers: Mapping[SiteId, Ledger], ledger: Ledger, log: Log, note: str, roots: Roots
+) -> None:
     """Check one note that peers cosigned: signatures by the roots' keys, and the head against the entries."""
     name = log_name(ledger.site, log)
     book.count(Examined.COSIGNED_HEADS)
@@ -275,10 +319,13 @@ def _check_cosigned(book: Book, ledger: Ledger, log: Log, note: str, roots: Root
         detail = "a note is not signed by the site and a peer of the roots"
         book.find(FindingCode.COSIGNATURE_INVALID, detail, site=ledger.site, log=log)
         return
-    if not check_head(book, ledger, log, head):
-        return
+    right = check_head(book, ledger, log, head)
     for peer in peers:
-        ledger.holders[log][peer.id] = max(head.size, ledger.holders[log].get(peer.id, 0))
+        if right:
+            ledger.held(log, peer.id, head.size)
+        if peer.id in ledgers and ledgers[peer.id].witnessed.get((ledger.site, log), 0) < head.size:
+            detail = f"it cosigned {head.size} entries of the {log.value} log of {ledger.site}, and shows no such head"
+            book.find(FindingCode.WITNESS_MISSING, detail, site=peer.id)
 
 
 def check_head(book: Book, ledger: Ledger, log: Log, head: checkpoint.Head) -> bool:

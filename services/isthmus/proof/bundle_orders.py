@@ -2,9 +2,11 @@
 
 1. What was sent was drafted with the same sealed bytes and then decided to be released, once, and never rejected.
    What was decided to be released or about something that came in stands in the crossings log.
-2. An order's id is the digest of its body. An order accepted is an entry of its own, within the genesis' quotas.
+2. An order's id is the digest of its body (`bundle_terms` reads it). An order accepted is an entry of its own, within
+   the genesis' quotas.
 3. Keys go out for an accepted, open order alone.
-4. What is charged to an order stays within what it reserved, and its closing says so.
+4. Every charge is in an entry, of a draft or of a decision. What is charged to an order covers each release, stays
+   within what it reserved, and is to the bit what its closing says.
 """
 
 from __future__ import annotations
@@ -57,14 +59,10 @@ class Diary:
         found = [i for i, d in self.decided.get(crossing, ()) if d.direction == "out" and d.outcome == "release"]
         return found[0] if len(found) == 1 else None
 
-    def turned_away(self) -> bool:
-        """Tell whether a candidate was refused that never became a draft: it is charged all the same."""
-        return any(
-            d.outcome == "refuse" and d.direction == "out"
-            for crossing, decided in self.decided.items()
-            if crossing not in self.drafted
-            for _, d in decided
-        )
+    def paid(self, crossing: CrossingId) -> int:
+        """Return what was charged for a crossing's candidates."""
+        drafts = sum(d.spent_bits for _, d in self.drafted.get(crossing, ()))
+        return drafts + sum(d.spent_bits for _, d in self.decided.get(crossing, ()))
 
 
 def read(book: Book, ledger: Ledger) -> Diary:
@@ -88,6 +86,8 @@ def check_decisions(book: Book, ledger: Ledger, diary: Diary, crossings: tuple[C
     """Check that each crossing of the log was decided, and each decision to let one pass stands in the log."""
     sent = {c.id for c in crossings if c.sent}
     received = {c.id for c in crossings if not c.sent}
+    orders = {id_: drafts[0][1].order for id_, drafts in diary.drafted.items()}
+    orders |= {c.id: c.manifest.order for c in crossings}
     for crossing in crossings:
         book.count(Examined.DECISIONS)
         if crossing.sent:
@@ -100,10 +100,12 @@ def check_decisions(book: Book, ledger: Ledger, diary: Diary, crossings: tuple[C
             if unlogged or (decided.direction == "in" and id_ not in received):
                 detail = "it was decided, and does not stand in the crossings log"
                 _find(book, FindingCode.CROSSING_UNLOGGED, ledger, index, detail, id_)
+            if orders.get(id_, decided.order) != decided.order:
+                _find(book, FindingCode.ORDER_DIFFERS, ledger, index, "it is of another order than its crossing", id_)
 
 
 def check_orders(book: Book, ledger: Ledger, diary: Diary, crossings: tuple[Crossing, ...]) -> None:
-    """Check orders, the keys released under them, and what was charged to them."""
+    """Check orders, and the keys released under them."""
     known: dict[OrderId, Crossing] = {}
     for c in crossings:
         if c.manifest.kind is Kind.ORDER:
@@ -120,12 +122,18 @@ def check_orders(book: Book, ledger: Ledger, diary: Diary, crossings: tuple[Cros
         opened, closed = diary.accepted.get(keys.order), diary.closed.get(keys.order)
         if opened is None or opened[0] > index or (closed is not None and closed[0] < index):
             _find(book, FindingCode.KEYS_WITHOUT_ORDER, ledger, index, "keys went out without an open order")
-    releases: defaultdict[OrderId, list[Crossing]] = defaultdict(list)
+
+
+def check_budgets(book: Book, ledger: Ledger, diary: Diary, crossings: tuple[Crossing, ...]) -> None:
+    """Check what was reserved for orders and charged to them, and that it pays for every release."""
     for c in crossings:
-        if c.sent and c.manifest.kind in RELEASES:
-            releases[c.manifest.order].append(c)
+        if c.sent and c.manifest.kind in RELEASES and diary.paid(c.id) < c.manifest.information_bits:
+            _at(book, FindingCode.BUDGET_DISAGREES, c, "it says more bits than it was charged")
     for order in diary.accepted:
-        _check_budget(book, ledger, diary, order, releases[order])
+        _check_budget(book, ledger, diary, order)
+    for order in diary.charges.keys() - diary.accepted.keys():
+        index = diary.charges[order][0][0]
+        _find(book, FindingCode.BUDGET_DISAGREES, ledger, index, "it is charged to no order of this ledger")
     if ledger.genesis is not None:
         _check_quotas(book, ledger, diary, ledger.genesis.quotas)
 
@@ -141,9 +149,10 @@ def _note(diary: Diary, index: int, entry: InternalEntry | None) -> None:
     match entry:
         case Drafted():
             diary.drafted[entry.crossing].append((index, entry))
-            diary.charges[entry.order].append((index, entry.spent_bits))
+            _charge(diary, index, entry)
         case Decided():
             diary.decided[entry.crossing].append((index, entry))
+            _charge(diary, index, entry)
         case Rejected():
             diary.rejected.add(entry.crossing)
         case KeysReleased():
@@ -154,6 +163,11 @@ def _note(diary: Diary, index: int, entry: InternalEntry | None) -> None:
             diary.frozen.setdefault(entry.commitment, (index, entry))
         case _:
             pass
+
+
+def _charge(diary: Diary, index: int, entry: Drafted | Decided) -> None:
+    if entry.spent_bits:
+        diary.charges[entry.order].append((index, entry.spent_bits))
 
 
 def _check_sent(book: Book, diary: Diary, c: Crossing) -> None:
@@ -212,37 +226,21 @@ def _check_belongs(book: Book, order: Crossing | None, c: Crossing) -> None:
         _at(book, FindingCode.ORDER_DIFFERS, c, "job, purpose, sites or expiry are not those of its order")
 
 
-def _check_budget(book: Book, ledger: Ledger, diary: Diary, order: OrderId, releases: list[Crossing]) -> None:
-    """Check an order's charges against its reservation, its closing, and the releases they paid for."""
+def _check_budget(book: Book, ledger: Ledger, diary: Diary, order: OrderId) -> None:
+    """Check an order's charges against its reservation and its closing."""
     opened, accepted = diary.accepted[order]
     charges = diary.charges.get(order, [])
     spent = sum(bits for _, bits in charges)
     if spent > accepted.reserved_bits:
         detail = f"{spent} bits were charged, {accepted.reserved_bits} were reserved"
         _find(book, FindingCode.BUDGET_OVERSPENT, ledger, opened, detail)
-    explained = [_check_paid(book, diary, c) for c in releases]
     if order not in diary.closed:
         return
     closing, closed = diary.closed[order]
-    by_then = sum(bits for i, bits in charges if i < closing)
-    missing = closed.spent_bits - by_then
-    if missing > 0 and (not all(explained) or diary.turned_away()):
-        detail = f"{missing} bits were charged for candidates that were refused before they were drafted"
-        _find(book, FindingCode.CHARGE_WITHOUT_DRAFT, ledger, closing, detail)
-        missing = 0
-    if missing or closed.spent_bits + closed.returned_bits != accepted.reserved_bits or spent != by_then:
+    stated = (closed.spent_bits, closed.spent_bits + closed.returned_bits)
+    if stated != (spent, accepted.reserved_bits) or any(i > closing for i, _ in charges):
         detail = "the closing does not agree with the charges and the reservation"
         _find(book, FindingCode.BUDGET_DISAGREES, ledger, closing, detail)
-
-
-def _check_paid(book: Book, diary: Diary, c: Crossing) -> bool:
-    """Check that a release cost at least its bits; False where it was charged before it was drafted."""
-    drafts = diary.drafted.get(c.id, [])
-    if drafts and any(i < drafts[0][0] for i, d in diary.decided.get(c.id, ()) if d.outcome == "refuse"):
-        return False
-    if sum(d.spent_bits for _, d in drafts) < c.manifest.information_bits:
-        _at(book, FindingCode.BUDGET_DISAGREES, c, "it says more bits than it was charged")
-    return True
 
 
 def _check_quotas(book: Book, ledger: Ledger, diary: Diary, quotas: Quotas) -> None:

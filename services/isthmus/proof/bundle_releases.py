@@ -3,7 +3,8 @@
 1. A release answers an order that its zone accepted and had not closed, and goes to whoever gave it.
 2. Before it was released, officers of at least two organisations of the zone's roster had signed statements that
    cover it (`proof.approvals`). A statement of anyone who is an engineer in any genesis counts for nothing.
-3. It says which frozen snapshot it was made from, what was checked of it, and whose data it holds: the zone's.
+3. It says which frozen snapshot it was made from, its order's; what was checked of it; and whose data it holds: the
+   zone's.
 4. A model holds the data of every release its sender had accepted for the job, of its named inputs, and of an equal
    model sent before; it goes only where all of these may go.
 """
@@ -14,7 +15,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isthmus.contracts.approvals import StandingApproval
 from isthmus.contracts.bands import VEHICLE_BAND, WINDOW_BAND
 from isthmus.contracts.crossings import RELEASES, Check, Kind
 from isthmus.contracts.errors import Code, Refusal
@@ -26,7 +26,7 @@ from isthmus.proof import approvals, canonical, signing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from isthmus.contracts.approvals import Approval
+    from isthmus.contracts.approvals import Approval, StandingApproval
     from isthmus.contracts.crossings import Manifest
     from isthmus.contracts.identifiers import CrossingId, Digest, JobId, OrderId, OrganisationId, SiteId
     from isthmus.contracts.ledger import Approved
@@ -98,7 +98,7 @@ def check_releases(book: Book, ledger: Ledger, diary: Diary, votes: Votes, cross
             continue
         book.count(Examined.RELEASES)
         _check_asked_for(book, diary, c)
-        _check_told(book, diary, c)
+        _check_told(book, ledger, diary, c)
         _check_approved(book, ledger, diary, votes, c, earlier[c.manifest.order, kind])
         earlier[c.manifest.order, kind] += 1
 
@@ -185,12 +185,16 @@ def _check_asked_for(book: Book, diary: Diary, c: Crossing) -> None:
         _at(book, FindingCode.ORDER_OVER, c, "it was released after its order was closed or had expired")
 
 
-def _check_told(book: Book, diary: Diary, c: Crossing) -> None:
+def _check_told(book: Book, ledger: Ledger, diary: Diary, c: Crossing) -> None:
     """Check what a release says of its data: snapshot, checks, contributors, lineage."""
     manifest, drafts = c.manifest, diary.drafted.get(c.id)
     frozen = [diary.frozen.get(commitment) for commitment in manifest.commitments]
-    if not frozen or any(f is None or (drafts and f[0] > drafts[0][0]) for f in frozen):
-        _at(book, FindingCode.DATASET_NOT_FROZEN, c, "it was made from no snapshot that its zone had frozen")
+    order = ledger.orders.get(manifest.order)
+    named = (order.dataset.dataset, order.dataset.snapshot) if order else None
+    if not frozen or any(
+        f is None or (drafts and f[0] > drafts[0][0]) or (f[1].dataset, f[1].snapshot) != named for f in frozen
+    ):
+        _at(book, FindingCode.DATASET_NOT_FROZEN, c, "it was not made from its order's snapshot, frozen before")
     if manifest.lineage != (c.ledger,):
         _at(book, FindingCode.LINEAGE_INCOMPLETE, c, "its lineage is not its zone")
     contributors = manifest.contributors
@@ -207,7 +211,7 @@ def _check_told(book: Book, diary: Diary, c: Crossing) -> None:
 
 def _check_approved(book: Book, ledger: Ledger, diary: Diary, votes: Votes, c: Crossing, earlier: int) -> None:
     """Check that two organisations had signed what covers a release, before it was released."""
-    released = diary.released(c.id)
+    released, order = diary.released(c.id), ledger.orders.get(c.manifest.order)
     now = max(c.manifest.issued_at, c.entry.at)
     organisations = set()
     for statement in c.manifest.approvals:
@@ -215,27 +219,13 @@ def _check_approved(book: Book, ledger: Ledger, diary: Diary, votes: Votes, c: C
         if not signed:
             _at(book, FindingCode.APPROVAL_MISSING, c, "it names an approval that nobody had given before")
             continue
-        if not approvals.covers_manifest(signed[0].body, c.manifest, earlier, now) or not _fits(
-            ledger, diary, signed[0].body, c.manifest
-        ):
+        if order is None or not approvals.covers(signed[0].body, c.manifest, order, earlier, now):
             _at(book, FindingCode.APPROVAL_NOT_COVERING, c, "an approval that it names does not cover it")
             continue
         organisations |= {v.organisation for v in signed}
     if len(organisations) < ORGANISATIONS:
         detail = f"officers of {len(organisations)} organisations approved it, {ORGANISATIONS} are needed"
         _at(book, FindingCode.TOO_FEW_ORGANISATIONS, c, detail)
-
-
-def _fits(ledger: Ledger, diary: Diary, body: StandingApproval | Approval, manifest: Manifest) -> bool:
-    """Tell whether a standing approval names the snapshot that a release was made from, and a registered algorithm.
-
-    The order's body is not in a bundle, so its other terms cannot be compared here.
-    """
-    if not isinstance(body, StandingApproval):
-        return True
-    frozen = {diary.frozen[c][1] for c in manifest.commitments if c in diary.frozen}
-    named = {(f.dataset, f.snapshot) for f in frozen} == {(body.dataset.dataset, body.dataset.snapshot)}
-    return named and ledger.genesis is not None and body.algorithm in ledger.genesis.algorithms
 
 
 def _at(book: Book, code: FindingCode, c: Crossing, detail: str) -> None:

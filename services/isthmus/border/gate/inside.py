@@ -25,6 +25,8 @@ from isthmus.contracts.inside import (
     SessionRequest,
     SignedStatement,
 )
+from isthmus.contracts.ledger import Log
+from isthmus.contracts.wire import MAX_INTEGER
 from isthmus.kit import web
 from isthmus.kit.tokens import holder_of
 from isthmus.proof import canonical
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from isthmus.border.keeper.keeper import Keeper
-    from isthmus.contracts.ledger import Log
     from isthmus.contracts.wire import Wire
     from isthmus.kit.bell import Bell
 
@@ -121,6 +122,7 @@ def inside_app(  # noqa: C901, PLR0915 - one route after the other, nothing nest
         return {"status": "ok"}
 
     async def deliveries(after: int = 0, wait: float = 0.0) -> Response:
+        after = _within(after)
         ticket = bell.ticket()
         found = await run_in_threadpool(keeper.inbound.deliveries, after)
         remaining = min(wait, LONGEST_POLL_S)
@@ -147,8 +149,8 @@ def inside_app(  # noqa: C901, PLR0915 - one route after the other, nothing nest
         header, data = await _candidate(request)
         return web.answer(await run_in_threadpool(keeper.outbound.submit, role, header, data))
 
-    async def entries(log: Log, start: int = 0) -> Response:
-        return web.answer(await run_in_threadpool(keeper.entries, log, max(0, start)))
+    async def entries(log: str, start: int = 0) -> Response:
+        return web.answer(await run_in_threadpool(keeper.entries, _log(log), _within(start)))
 
     route("GET /v1/health", health)
     route("GET /v1/deliveries", deliveries)
@@ -213,6 +215,18 @@ async def _pieces(plain: bytearray) -> AsyncIterator[bytes]:
     view = memoryview(plain)
     for start in range(0, len(view), PIECE):
         yield bytes(view[start : start + PIECE])
+
+
+def _within(cursor: int) -> int:
+    """Return a cursor that the ledger can be asked for: past its end is past its end."""
+    return max(0, min(cursor, MAX_INTEGER))
+
+
+def _log(text: str) -> Log:
+    try:
+        return Log(text)
+    except ValueError as error:
+        raise Refusal(Code.NOT_FOUND, "There is no such log.") from error
 
 
 def _crossing(text: str) -> CrossingId:

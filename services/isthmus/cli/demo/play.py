@@ -24,7 +24,7 @@ from isthmus.cli.demo import attacks, report
 from isthmus.cli.homes import Home
 from isthmus.cli.ledger import gather
 from isthmus.cli.screen import Exit, Screen
-from isthmus.cli.supervisor import Supervisor, ending_on_signals
+from isthmus.cli.supervisor import Interrupted, Supervisor, ending_on_signals
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.inside import InsideRole
 from isthmus.contracts.jobs import JobState
@@ -70,46 +70,56 @@ def run(home: Path | None, out: Path, *, keep: bool, screen: Screen) -> int:
     Raises:
         IsthmusError: something that should work did not.
     """
-    began = time.monotonic()
-    with ending_on_signals(), _stage(home) as stage, Supervisor() as supervisor:
-        out.mkdir(parents=True, exist_ok=True)
-        screen.note(f"Isthmus demo in {stage}", "bold")
-        federation.create(stage, federation.demo_plan())
-        with screen.waiting("1/6  Starting three sites: each a border, and behind it a zone or the coordinator ..."):
-            supervisor.start(stage)
-            supervisor.wait_healthy()
-        opened = Home.open(stage)
-        with screen.waiting("2/6  Simulating both fleets; each zone's ingest seals its drives ..."):
-            _ingest(opened, screen)
-        screen.note("3/6  Training: 60 rounds, one model, two zones; then each adapts it for itself")
-        training = _train(opened, screen)
-        with screen.waiting("4/6  Collecting the borders' evidence, and verifying it with the roots alone ..."):
-            roots = out / ROOTS
-            shutil.copyfile(stage / ROOTS, roots)
-            evidence = _fresh(out / EVIDENCE)
-            bundles.write(evidence, asyncio.run(gather(opened.sites)))
-            verification = verifier.verify(bundles.read(evidence), verify.read_roots(roots))
-        with screen.waiting("5/6  A rogue tries what must fail, on a throwaway copy of the borders ..."):
-            attempts = attacks.all_of_them(stage, training.job)
-        findings = report.Findings(
-            zones=training.zones,
-            events=training.events,
-            results=training.results,
-            usage=training.usage,
-            attempts=attempts,
-            verification=verification,
-            seconds=time.monotonic() - began,
-        )
-        report.write(findings, out / REPORT)
-        screen.result(
-            report.as_json(findings),
-            *report.tables(findings),
-            f"6/6  {findings.seconds:.0f} s. Written: {out / REPORT}, {evidence}, {roots}",
-            f"     isthmus verify {evidence} --roots {roots}",
-        )
-        if keep:
-            _keep(opened, supervisor, screen)
+    try:
+        with ending_on_signals(), _stage(home) as stage, Supervisor() as supervisor:
+            findings = _play(stage, out, screen, supervisor)
+            if keep:
+                _keep(Home.open(stage), screen)
+    except Interrupted:
+        screen.note("Interrupted. Everything that was started is stopped.")
+        return Exit.INTERRUPTED
     return Exit.OK if findings.holds() else Exit.NOT_ACCEPTED
+
+
+def _play(stage: Path, out: Path, screen: Screen, supervisor: Supervisor) -> report.Findings:
+    """Play the six scenes."""
+    began = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    screen.note(f"Isthmus demo in {stage}", "bold")
+    federation.create(stage, federation.demo_plan())
+    with screen.waiting("1/6  Starting three sites: each a border, and behind it a zone or the coordinator ..."):
+        supervisor.start(stage)
+        supervisor.wait_healthy()
+    opened = Home.open(stage)
+    with screen.waiting("2/6  Simulating both fleets; each zone's ingest seals its drives ..."):
+        _ingest(opened, screen)
+    screen.note("3/6  Training: 60 rounds, one model, two zones; then each adapts it for itself")
+    training = _train(opened, screen)
+    with screen.waiting("4/6  Collecting the borders' evidence, and verifying it with the roots alone ..."):
+        roots = out / ROOTS
+        shutil.copyfile(stage / ROOTS, roots)
+        evidence = _fresh(out / EVIDENCE)
+        bundles.write(evidence, asyncio.run(gather(opened.sites)))
+        verification = verifier.verify(bundles.read(evidence), verify.read_roots(roots))
+    with screen.waiting("5/6  A rogue tries what must fail, on a throwaway copy of the borders ..."):
+        attempts = attacks.all_of_them(stage, training.job)
+    findings = report.Findings(
+        zones=training.zones,
+        events=training.events,
+        results=training.results,
+        usage=training.usage,
+        attempts=attempts,
+        verification=verification,
+        seconds=time.monotonic() - began,
+    )
+    report.write(findings, out / REPORT)
+    screen.result(
+        report.as_json(findings),
+        *report.tables(findings),
+        f"6/6  {findings.seconds:.0f} s. Written: {out / REPORT}, {evidence}, {roots}",
+        f"     isthmus verify {evidence} --roots {roots}",
+    )
+    return findings
 
 
 @contextlib.contextmanager
@@ -218,11 +228,11 @@ async def _officers(home: Home, job: JobId, screen: Screen) -> AsyncIterator[Non
         await showing
 
 
-def _keep(home: Home, supervisor: Supervisor, screen: Screen) -> None:
-    """Leave everything running until Ctrl-C."""
+def _keep(home: Home, screen: Screen) -> None:
+    """Leave everything running until Ctrl-C, which is how this is meant to end."""
     screen.note(f"The jobs API answers on http://{home.coordinator.api}/docs")
     screen.note(f"Its token, for the engineer: {home.token_file(home.engineer())}")
     screen.note("Ctrl-C stops everything.")
-    with contextlib.suppress(KeyboardInterrupt):
-        while all(process.pid for process in supervisor.processes):
+    with contextlib.suppress(Interrupted):
+        while True:
             time.sleep(1)

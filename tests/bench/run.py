@@ -184,17 +184,16 @@ def main() -> None:
         limit = f", {each['round_to_limit']:.2f} of the limit" if "round_to_limit" in each else ""
         print(
             f"{parameters:>10,} parameters: {each['round']['median_s']:.3f} s a round"
-            f" (best {each['round']['best_s']:.3f}), {each['round']['processor_s']:.3f} s of processor time,"
-            f" {each['round']['memory_mb']:.0f} MB in all,"
+            f" (best {each['round']['best_s']:.3f}), {each['round']['processor_s']:.3f} s of processor time"
+            f", {each['round']['memory_mb']:.0f} MB in all"
             f" {each['round_to_four_plain_transfers']:.1f} x four plain transfers{limit}"
         )
         for part, seconds in each["parts_s"].items():
             print(f"{'':>12}{part:<30}{1000 * seconds:9.2f} ms")
     for part, seconds in report["small_parts_s"].items():
         print(f"{'':>12}{part:<30}{1000 * seconds:9.2f} ms")
-    print(
-        f"Load average {report['machine']['load']:.1f} on {report['machine']['cores']} cores. Written: bench-report.json"
-    )
+    machine = report["machine"]
+    print(f"Load average {machine['load']:.1f} on {machine['cores']} cores. Written: bench-report.json")
 
 
 if __name__ == "__main__":

@@ -19,20 +19,18 @@ from isthmus.border.gate.identity import EXTENSION
 from isthmus.border.keeper.keystore import FileKeyStore
 from isthmus.contracts.bands import VEHICLE_BAND, WINDOW_BAND
 from isthmus.contracts.crossings import CROSSING_TYPE, RECEIPT_TYPE, RELEASES, Kind, Manifest, Receipt
-from isthmus.contracts.errors import Code
-from isthmus.contracts.identifiers import SiteId
+from isthmus.contracts.identifiers import Digest, SiteId
 from isthmus.contracts.link import Heads, HeadsAnswer, LinkProblem, Opening, Parcel, ParcelAnswer, ReceiptParcel
 from isthmus.contracts.roster import Genesis
 from isthmus.proof import canonical, sealing, signing
 from isthmus.proof.canonical import to_base64
 from isthmus.proof.ids import content_context, crossing_id, order_id
-from isthmus.contracts.identifiers import Digest
-
 from security.scene import DAY, HQ, NOW, Scene, model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from isthmus.contracts.errors import Code
     from isthmus.contracts.orders import Order
 
 

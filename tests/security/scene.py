@@ -200,9 +200,7 @@ class Scene:
     def give(self, order: Order) -> CandidateStatus:
         """Have the coordinator give an order."""
         body = canonical.dump(order)
-        header = CandidateHeader(
-            order=order_id(order), kind=Kind.ORDER, recipient=order.zone, slot=0, size=len(body)
-        )
+        header = CandidateHeader(order=order_id(order), kind=Kind.ORDER, recipient=order.zone, slot=0, size=len(body))
         return self.keeper(HQ).outbound.submit(InsideRole.SUBMITTER, header, body)
 
     def send_model(self, order: Order, slot: int, payload: bytes, **changes: Any) -> CandidateStatus:
@@ -230,7 +228,7 @@ class Scene:
 
     def carry(self) -> None:
         """Carry all that waits, both ways, until nothing does."""
-        while any([self.pass_on(*way) for zone in ZONES for way in ((HQ, zone), (zone, HQ))]):
+        while sum(self.pass_on(*way) for zone in ZONES for way in ((HQ, zone), (zone, HQ))):
             pass
 
     def open_link(self, zone: SiteId) -> None:
@@ -341,3 +339,14 @@ def approve_all(scene: Scene, zone: SiteId) -> None:
     for item in review.waiting().items:
         for person in OFFICERS[zone]:
             review.approve(signed(scene, person, APPROVAL_TYPE, item.single))
+
+
+def sent_manifest(envelope: str) -> dict[str, Any]:
+    """Return the manifest of an envelope as it stands in an entry."""
+    manifest: dict[str, Any] = json.loads(canonical.from_base64(json.loads(envelope)["payload"]))
+    return manifest
+
+
+def kinds_sent(scene: Scene, site: SiteId) -> list[str]:
+    """Return the kinds of what a border has signed and logged to be sent."""
+    return [sent_manifest(text)["kind"] for verdict, _, text in scene.picture(site).crossings if verdict == "sent"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from isthmus.border.keeper.keystore import FileKeyStore
+from isthmus.cli import federation
 from isthmus.contracts.approvals import (
     APPROVAL_TYPE,
     REJECTION_TYPE,
@@ -26,8 +27,6 @@ from isthmus.contracts.identifiers import Digest, JobId, Name, OrganisationId, P
 from isthmus.contracts.inside import SignedStatement
 from isthmus.contracts.orders import Algorithm, DatasetRef
 from isthmus.contracts.raw_table import Group
-from isthmus.contracts.roster import PersonRole
-from isthmus.cli import federation
 from isthmus.proof import canonical
 from isthmus.proof.ids import order_id
 from isthmus.proof.signing import SigningKey
@@ -42,6 +41,7 @@ from security.scene import (
     US,
     Scene,
     evaluation,
+    kinds_sent,
     model,
     order_for,
     refusal,
@@ -76,8 +76,6 @@ def approve(scene: Scene, person: PersonId, body: Approval | StandingApproval) -
 
 def sent(scene: Scene) -> list[str]:
     """Return the kinds of what the zone's border has signed to be sent."""
-    from security.test_candidates import kinds_sent
-
     return [kind for kind in kinds_sent(scene, CN) if kind != "notice"]
 
 
@@ -174,9 +172,7 @@ def changed_standing(item: ReviewItem) -> dict[str, StandingApproval]:
         "another purpose": change(purpose=Name("resale")),
         "a smaller norm": change(bounds=bounds.model_copy(update={"clip_norm_micro": bounds.clip_norm_micro - 1})),
         "fewer bits": change(
-            bounds=bounds.model_copy(
-                update={"information_bits_per_release": item.manifest.information_bits - 1}
-            )
+            bounds=bounds.model_copy(update={"information_bits_per_release": item.manifest.information_bits - 1})
         ),
     }
 
@@ -196,11 +192,13 @@ def test_a_standing_approval_of_another_class_is_not_taken(scene: Scene, attack:
     assert sent(scene) == []
 
 
-def test_two_officers_must_sign_the_same_or_both_cover_it(scene: Scene) -> None:
-    """One signs for the class, the other for this release: each covers it, so it is two pairs of eyes."""
+def test_two_officers_must_sign_the_same_statement(scene: Scene) -> None:
+    """One signs for the class, the other for this release: they have not agreed on anything yet."""
     item = held_item(scene)
     approve(scene, LIN, item.standing)
-    assert approve(scene, WU, item.single).state == "logged"
+    assert approve(scene, WU, item.single).state == "held"
+    assert sent(scene) == []
+    assert approve(scene, LIN, item.single).state == "logged"
     second = held_item(scene, slot=1)
     assert second.signed_by == (LIN,), "the other officer's signature was for the first release alone"
 
@@ -321,7 +319,10 @@ def test_a_statement_is_not_taken_for_another_kind_of_statement(scene: Scene) ->
         ("application/json", item.single),
     )
     for payload_type, body in wrong:
-        with unharmed(scene, CN), refusal(Code.APPROVAL_INVALID if payload_type in {REJECTION_TYPE, "application/json"} else Code.MALFORMED):
+        with (
+            unharmed(scene, CN),
+            refusal(Code.APPROVAL_INVALID if payload_type in {REJECTION_TYPE, "application/json"} else Code.MALFORMED),
+        ):
             scene.keeper(CN).review.approve(signed(scene, LIN, payload_type, body))
 
 
@@ -355,7 +356,7 @@ def test_two_officers_of_one_organisation_are_one_pair_of_eyes(same_house: Scene
     assert sent(same_house) == []
 
 
-def test_bounds_and_roles_are_what_these_attacks_think_they_are(scene: Scene) -> None:
+def test_statements_are_what_these_attacks_think_they_are(scene: Scene) -> None:
     """If a statement gains a field, an attack on it belongs here."""
     assert set(Bounds.model_fields) == {"clip_norm_micro", "information_bits_per_release", "releases"}
     item = held_item(scene)
@@ -367,4 +368,3 @@ def test_bounds_and_roles_are_what_these_attacks_think_they_are(scene: Scene) ->
         "version", "zone", "job", "order", "kind", "algorithm", "dataset", "groups", "recipients", "purpose", "policy",
         "bounds", "expires_at",
     }  # fmt: skip
-    assert PersonRole.OFFICER

@@ -31,9 +31,11 @@ from security.scene import (
     Scene,
     approve_all,
     evaluation,
+    kinds_sent,
     model,
     order_for,
     refusal,
+    sent_manifest,
     signed,
     unharmed,
 )
@@ -125,7 +127,9 @@ def test_what_crosses_is_clipped_and_banded_whatever_compute_says(scene: Scene) 
     approve_all(scene, CN)
     scene.carry()
     keeper = scene.keeper(HQ)
-    arrived = {item.kind: item for item in keeper.inbound.deliveries(0).items if item.sender == CN and item.code is None}
+    arrived = {
+        item.kind: item for item in keeper.inbound.deliveries(0).items if item.sender == CN and item.code is None
+    }
     update = weights.decode(bytes(keeper.inbound.payload(arrived[Kind.MODEL_UPDATE].crossing)), TENSORS)
     assert weights.l2_norm(update) <= 10.0
     figures = json.loads(bytes(keeper.inbound.payload(arrived[Kind.AGGREGATE].crossing)))["figures"][0]
@@ -146,15 +150,6 @@ def test_an_order_that_is_over_lets_nothing_out(scene: Scene) -> None:
 
 
 # ---- a coordinator that relabels
-
-
-def kinds_sent(scene: Scene, site: Any) -> list[str]:
-    return [sent_manifest(text)["kind"] for verdict, _, text in scene.picture(site).crossings if verdict == "sent"]
-
-
-def sent_manifest(envelope: str) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads(canonical.from_base64(json.loads(envelope)["payload"]))
-    return manifest
 
 
 def said_to_the_coordinator(scene: Scene) -> list[str]:
@@ -205,7 +200,7 @@ def test_a_rogue_coordinator_cannot_send_such_a_model_past_its_own_border(scene:
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_model_does_not_lose_its_origin_in_a_new_job(scene: Scene, named: bool) -> None:
+def test_a_model_does_not_lose_its_origin_in_a_new_job(scene: Scene, *, named: bool) -> None:
     """Whether the new job says that it starts from the model, or just sends the same bytes."""
     third = JobId("job-00000000000000cc")
     scene.give(closed_job(CN))

@@ -62,12 +62,18 @@ def plan(**changes: Any) -> TrainingPlan:
 
 
 BAD_ORDERS: dict[str, tuple[Order, Code]] = {
-    "an unknown algorithm": (new(algorithm=Algorithm(name=Name("steal"), digest=ALGORITHM.digest)), Code.ALGORITHM_UNKNOWN),
+    "an unknown algorithm": (
+        new(algorithm=Algorithm(name=Name("steal"), digest=ALGORITHM.digest)),
+        Code.ALGORITHM_UNKNOWN,
+    ),
     "other code under a known name": (
         new(algorithm=Algorithm(name=ALGORITHM.name, digest=Digest.of(b"other code"))),
         Code.ALGORITHM_UNKNOWN,
     ),
-    "an unknown dataset": (new(dataset=DatasetRef(dataset=Name("secrets"), snapshot=Name("2026q4"))), Code.DATASET_UNKNOWN),
+    "an unknown dataset": (
+        new(dataset=DatasetRef(dataset=Name("secrets"), snapshot=Name("2026q4"))),
+        Code.DATASET_UNKNOWN,
+    ),
     "a snapshot that is not frozen": (
         new(dataset=DatasetRef(dataset=Name("drives"), snapshot=Name("2027q1"))),
         Code.DATASET_UNKNOWN,
@@ -269,7 +275,7 @@ def test_an_envelope_of_another_zone_is_turned_away(scene: Scene) -> None:
     ("change", "code"),
     [
         (lambda p: p[:-1], Code.PAYLOAD_ALTERED),
-        (lambda p: b"", Code.PAYLOAD_ALTERED),
+        (lambda _: b"", Code.PAYLOAD_ALTERED),
         (lambda p: p[:60] + bytes([p[60] ^ 4]) + p[61:], Code.PAYLOAD_ALTERED),
     ],
 )

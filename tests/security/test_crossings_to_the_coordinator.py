@@ -114,7 +114,10 @@ REFUSED: dict[str, tuple[Callable[[Rogue, int], Hostile], Code]] = {
     "another purpose": (update(purpose="resale"), Code.POLICY_DENIED),
     "a lineage without its sender": (update(lineage=[]), Code.RECIPIENT_NOT_NAMED),
     "a lineage of another zone": (update(lineage=[US]), Code.RECIPIENT_NOT_NAMED),
-    "recipients that the order does not name": (update(recipients=["cn-shanghai", "hq", "xx"]), Code.RECIPIENT_NOT_NAMED),
+    "recipients that the order does not name": (
+        update(recipients=["cn-shanghai", "hq", "xx"]),
+        Code.RECIPIENT_NOT_NAMED,
+    ),
     "a notice that is none": (of_kind(Kind.NOTICE, contributors=None), Code.MALFORMED),
 }
 
@@ -232,14 +235,14 @@ def test_what_is_no_parcel_leaves_no_trace(scene: Scene, body: bytes, code: Code
     ("change", "code", "noted"),
     [
         (lambda p: p[:-1], Code.TRUNCATED, False),
-        (lambda p: b"", Code.TRUNCATED, False),
+        (lambda _: b"", Code.TRUNCATED, False),
         (lambda p: p + b"\x00", Code.TOO_LARGE, False),
         (lambda p: bytes([p[0] ^ 1]) + p[1:], Code.PAYLOAD_ALTERED, True),
         (lambda p: p[:-1] + bytes([p[-1] ^ 128]), Code.PAYLOAD_ALTERED, True),
     ],
 )
 def test_a_payload_that_is_not_the_signed_one_decides_nothing(
-    scene: Scene, change: Callable[[bytes], bytes], code: Code, noted: bool
+    scene: Scene, change: Callable[[bytes], bytes], code: Code, *, noted: bool
 ) -> None:
     rogue = Rogue(scene.home, CN)
     right = rogue.crossing(ORDER, UPDATE, sequence=next_of(scene))
@@ -259,7 +262,7 @@ def test_a_path_that_names_another_crossing_decides_nothing(scene: Scene) -> Non
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_repeat_brings_the_same_receipt_and_one_effect(scene: Scene, restarted: bool) -> None:
+def test_a_repeat_brings_the_same_receipt_and_one_effect(scene: Scene, *, restarted: bool) -> None:
     rogue = Rogue(scene.home, CN)
     right = rogue.crossing(ORDER, UPDATE, sequence=next_of(scene))
     first = rogue.put(scene, right)
@@ -272,7 +275,7 @@ def test_a_repeat_brings_the_same_receipt_and_one_effect(scene: Scene, restarted
 
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("later", [0, 1])
-def test_a_crossing_signed_anew_is_a_replay(scene: Scene, restarted: bool, later: int) -> None:
+def test_a_crossing_signed_anew_is_a_replay(scene: Scene, *, restarted: bool, later: int) -> None:
     """The same sealed bytes, under a fresh signature, with the old sequence number or the next."""
     rogue = Rogue(scene.home, CN)
     sequence = next_of(scene)
@@ -288,7 +291,7 @@ def test_a_crossing_signed_anew_is_a_replay(scene: Scene, restarted: bool, later
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_another_payload_under_an_id_is_refused_and_the_first_stands(scene: Scene, restarted: bool) -> None:
+def test_another_payload_under_an_id_is_refused_and_the_first_stands(scene: Scene, *, restarted: bool) -> None:
     rogue = Rogue(scene.home, CN)
     right = rogue.crossing(ORDER, UPDATE, sequence=next_of(scene))
     assert rogue.put(scene, right).receipt is not None
@@ -332,7 +335,9 @@ def test_a_zone_cannot_take_the_place_of_another_zones_crossing(scene: Scene) ->
 
 def test_rows_are_not_taken_in_even_where_an_order_asks_for_them(scene: Scene) -> None:
     """The coordinator has nowhere to hold raw data: its own border keeps it so."""
-    wanted = order_for(CN, job=JobId("job-00000000000000cc"), outputs=(Kind.EXTRACT,), training=None, evaluation=None, tensors=())
+    wanted = order_for(
+        CN, job=JobId("job-00000000000000cc"), outputs=(Kind.EXTRACT,), training=None, evaluation=None, tensors=()
+    )
     scene.give(wanted)
     rogue = Rogue(scene.home, CN)
     with unharmed(scene, HQ, refused=Code.UNKNOWN_KIND):

@@ -19,7 +19,7 @@ from isthmus.contracts.link import Heads, LinkProblem
 from isthmus.kit.tokens import read_token
 from isthmus.proof import canonical
 from security.rogue import Rogue
-from security.scene import CN, HQ, US, Scene, unharmed
+from security.scene import CN, HQ, US, Scene, model, order_for, unharmed
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -79,7 +79,16 @@ def test_every_route_asks_who_it_is(scene: Scene) -> None:
 @pytest.mark.parametrize(("method", "path", "route"), REQUESTS)
 def test_a_route_is_for_its_roles_alone(scene: Scene, method: str, path: str, route: str) -> None:
     with unharmed(scene, CN):
-        for header in (None, b"", b"Bearer", b"Bearer ", b"Bearer null", b"Basic Og==", b"Bearer " + CANARY.encode(), b"Bearer \xe9"):
+        for header in (
+            None,
+            b"",
+            b"Bearer",
+            b"Bearer ",
+            b"Bearer null",
+            b"Basic Og==",
+            b"Bearer " + CANARY.encode(),
+            b"Bearer \xe9",
+        ):
             answer = asked(scene, method, path, header=header)
             assert (answer.status_code, code_of(answer)) == (401, Code.UNAUTHENTICATED), header
             assert CANARY not in answer.text
@@ -95,13 +104,17 @@ def test_a_route_is_for_its_roles_alone(scene: Scene, method: str, path: str, ro
 
 def test_who_asks_is_settled_before_what_is_asked(scene: Scene) -> None:
     """A request that makes no sense tells a stranger nothing about what would."""
-    assert asked(scene, "GET", "/v1/ledger/nonsense/entries", token=token_of(scene, InsideRole.AUDITOR)).status_code == 404
+    assert (
+        asked(scene, "GET", "/v1/ledger/nonsense/entries", token=token_of(scene, InsideRole.AUDITOR)).status_code == 404
+    )
     for path in ("/v1/deliveries?after=x", "/v1/ledger/nonsense/entries", "/v1/ledger/crossings/entries?start=x"):
         assert asked(scene, "GET", path).status_code == 401
         assert asked(scene, "GET", path, token=token_of(scene, InsideRole.INGEST)).status_code == 403
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/redoc", "/v1", "/v1/keys/", "/v2/keys", "/link/x/next"])
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/openapi.json", "/redoc", "/v1", "/v1/keys/", "/v2/keys", "/link/x/next"]
+)
 def test_nothing_else_is_there(scene: Scene, path: str) -> None:
     for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
         answer = asked(scene, method, path, token=token_of(scene, InsideRole.OFFICER))
@@ -147,7 +160,9 @@ def test_a_candidate_that_is_not_framed_is_refused(scene: Scene, body: bytes, co
 def test_a_cursor_out_of_range_brings_an_answer(scene: Scene, after: int) -> None:
     answer = asked(scene, "GET", f"/v1/deliveries?after={after}", token=token_of(scene, InsideRole.COMPUTE))
     assert (answer.status_code, canonical.load(Deliveries, answer.content).items == ()) == (200, after > 0)
-    answer = asked(scene, "GET", f"/v1/ledger/crossings/entries?start={after}", token=token_of(scene, InsideRole.AUDITOR))
+    answer = asked(
+        scene, "GET", f"/v1/ledger/crossings/entries?start={after}", token=token_of(scene, InsideRole.AUDITOR)
+    )
     assert (answer.status_code, canonical.load(LedgerEntries, answer.content).entries == ()) == (200, after > 0)
 
 
@@ -204,7 +219,8 @@ def test_a_stranger_hears_one_code(scene: Scene, route: str) -> None:
 
 @pytest.mark.parametrize("route", sorted(LINK - {"GET /link/{site}/next"}))
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b"\xff", CANARY.encode(), json.dumps({CANARY: CANARY}).encode(), b'{"heads":{},"seen":{"x":1}}']
+    "body",
+    [b"", b"{}", b"\xff", CANARY.encode(), json.dumps({CANARY: CANARY}).encode(), b'{"heads":{},"seen":{"x":1}}'],
 )
 def test_whatever_a_peer_says_it_hears_a_code(scene: Scene, route: str, body: bytes) -> None:
     with unharmed(scene, HQ):
@@ -213,7 +229,9 @@ def test_whatever_a_peer_says_it_hears_a_code(scene: Scene, route: str, body: by
         assert CANARY not in response.text
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json"), ("DELETE", "/link/x/open")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json"), ("DELETE", "/link/x/open")]
+)
 def test_a_path_that_the_link_does_not_have_brings_a_code(scene: Scene, method: str, path: str) -> None:
     assert only_a_code(knocked(scene, f"{method} {path}", rogue=Rogue(scene.home, CN))) is Code.NOT_FOUND
 
@@ -230,8 +248,6 @@ def test_a_failure_that_nobody_foresaw_brings_a_code(scene: Scene) -> None:
 
 def test_a_zone_fetches_what_is_for_it_and_nothing_else(scene: Scene) -> None:
     """The sealed payload of another zone's crossing is not even ciphertext for this one."""
-    from security.scene import model, order_for
-
     scene.send_model(order_for(US), 1, model(2.0))
     waiting = scene.keeper(HQ).next_for(US)
     assert waiting is not None

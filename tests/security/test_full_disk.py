@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from isthmus.contracts.crossings import Kind
-from isthmus.contracts.errors import Code, IsthmusError
+from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import Digest, JobId
 from isthmus.contracts.inside import CloseOrder, InsideRole
 from isthmus.contracts.jobs import JobState
@@ -26,7 +26,7 @@ from security.wiretap import TappedWorld, quick_world
 from world.world import OFFICERS, ZONES, drives, request, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from isthmus.border.app import Border
@@ -39,10 +39,14 @@ UPDATE = Kind.MODEL_UPDATE
 def fill(border: Border) -> None:
     """Let the ledger's file grow no further, and use up what room there is left in it."""
     border.store.limit_pages(1)
-    with pytest.raises(IsthmusError) as full:
-        while True:
-            border.keeper.inbound.turn_away(HQ if border.keeper._desk.site != HQ else CN, Code.MALFORMED, Digest.of(b""))
-    assert full.value.code is Code.LEDGER_UNAVAILABLE
+    with refusal(Code.LEDGER_UNAVAILABLE):
+        write_on(border)
+
+
+def write_on(border: Border) -> None:
+    peer = CN if border.keeper.ledger().site == HQ else HQ
+    while True:
+        border.keeper.inbound.turn_away(peer, Code.MALFORMED, Digest.of(b""))
 
 
 def make_room(border: Border) -> None:

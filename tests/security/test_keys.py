@@ -69,7 +69,11 @@ def test_a_group_outside_the_order_brings_no_key_at_all(scene: Scene, groups: tu
 
 
 def test_an_order_that_is_unknown_or_of_another_zone_brings_no_key(scene: Scene) -> None:
-    for order in (OrderId.of(b"made up"), order_id(order_for(US)), order_id(order_for(CN, expires_at=ORDER.expires_at + 1))):
+    for order in (
+        OrderId.of(b"made up"),
+        order_id(order_for(US)),
+        order_id(order_for(CN, expires_at=ORDER.expires_at + 1)),
+    ):
         with unharmed(scene, CN), refusal(Code.ORDER_UNKNOWN):
             grant_of(scene, CN, order)
 
@@ -180,7 +184,10 @@ def test_a_key_that_was_sealed_for_another_file_is_not_registered(
 
 def test_one_bad_sidecar_registers_none(scene: Scene) -> None:
     ingest = Ingest(scene)
-    good, bad = ingest.sidecar(), ingest.sidecar(file=FileId("file-" + "c" * 32)).model_copy(update={"rows": 11, "wrapped_key": "QUJD"})
+    good, bad = (
+        ingest.sidecar(),
+        ingest.sidecar(file=FileId("file-" + "c" * 32)).model_copy(update={"rows": 11, "wrapped_key": "QUJD"}),
+    )
     with unharmed(scene, CN), refusal(Code.PAYLOAD_ALTERED):
         ingest.register(good, bad)
     ingest.register(good)

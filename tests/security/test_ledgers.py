@@ -75,7 +75,9 @@ def test_a_border_restored_from_yesterdays_copy_stops_and_writes_nothing(
             with refusal(Code.LINK_HALTED):
                 scene.keeper(site).next_for(peer)
             with refusal(Code.LEDGER_ROLLED_BACK):
-                scene.send_model(ORDER, 2, model()) if site == HQ else scene.release(ORDER, Kind.MODEL_UPDATE, 1, model())
+                scene.send_model(ORDER, 2, model()) if site == HQ else scene.release(
+                    ORDER, Kind.MODEL_UPDATE, 1, model()
+                )
             if site == CN:
                 with refusal(Code.LEDGER_ROLLED_BACK):
                     grant_of(scene, CN, order_id(ORDER))
@@ -209,9 +211,9 @@ def test_a_fork_that_comes_with_a_crossing_gets_no_receipt(scene: Scene) -> None
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (lambda p, r: p.model_copy(update={"base": p.base + 1}), Code.HEAD_BEHIND),
-        (lambda p, r: p.model_copy(update={"checkpoint": "nothing"}), Code.EVIDENCE_INVALID),
-        (lambda p, r: p.model_copy(update={"checkpoint": p.checkpoint.replace("cn-", "us-")}), Code.EVIDENCE_INVALID),
+        (lambda p, _: p.model_copy(update={"base": p.base + 1}), Code.HEAD_BEHIND),
+        (lambda p, _: p.model_copy(update={"checkpoint": "nothing"}), Code.EVIDENCE_INVALID),
+        (lambda p, _: p.model_copy(update={"checkpoint": p.checkpoint.replace("cn-", "us-")}), Code.EVIDENCE_INVALID),
         (lambda p, r: p.model_copy(update={"checkpoint": signed_by(r, p)}), Code.SIGNATURE_INVALID),
     ],
 )
@@ -256,7 +258,7 @@ COSIGNATURES: dict[str, tuple[Any, Code]] = {
     "moved to another root": (lambda s: moved(cosigned(s)), Code.SIGNATURE_INVALID),
     "missing": (note_of, Code.SIGNATURE_INVALID),
     "cut off": (lambda s: cosigned(s)[:-9], Code.EVIDENCE_INVALID),
-    "nothing": (lambda s: "", Code.EVIDENCE_INVALID),
+    "nothing": (lambda _: "", Code.EVIDENCE_INVALID),
 }
 
 

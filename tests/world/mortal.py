@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import sqlite3
-from collections import Counter
+import threading
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx2
 
@@ -33,7 +33,8 @@ from isthmus.kit.tokens import read_token
 from isthmus.proof import canonical
 from isthmus.zone import app as zone_app
 from isthmus.zone.settings import ZoneSettings
-from world import tiny
+from world import remains, tiny
+from world.dooms import AtCall, AtMove, AtWrite, Doom
 from world.world import HQ, OFFICERS, SiteProcesses, World, http_to, with_certificate
 
 if TYPE_CHECKING:
@@ -42,62 +43,16 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from isthmus.border.keeper.desk import Direction, Moment, Move
-    from isthmus.border.keeper.states import Inbound, Outbound
+    from isthmus.border.keeper.desk import Moment, Move
     from isthmus.contracts.identifiers import JobId, PersonId, SiteId
     from isthmus.kit.clock import Clock
-
-Part = Literal["border", "behind"]
-"""The two processes of a site: the border, and the zone or the coordinator that stands behind it."""
-
-BELONGS: dict[Part, tuple[str, ...]] = {
-    "border": ("settings.toml", "genesis.json", "policy", "tokens", "keys", "ledger.db", "ledger.db-wal", "blobs"),
-    "behind": ("settings.toml", "tokens", "store", "catalogue.db", "catalogue.db-wal", "results", "coordinator"),
-}
-"""Which files of a site's folder a process uses."""
+    from world.remains import Part
 
 FINAL = {"receipted", "delivered", "refused", "withdrawn", "expired"}
 
 
 class Killed(BaseException):
     """What the code of a dead process meets when it tries to go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class AtMove:
-    """Kill a border at a move of its state machines."""
-
-    site: SiteId
-    direction: Direction
-    state: Outbound | Inbound
-    moment: Moment
-
-    def __str__(self) -> str:
-        return f"{self.site}-{self.direction}-{self.state}-{self.moment}"
-
-
-@dataclass(frozen=True, slots=True)
-class AtCall:
-    """Kill what stands behind a border just before, or just after, its n-th call of one kind is answered."""
-
-    site: SiteId
-    call: str
-    number: int
-    moment: Moment
-
-    def __str__(self) -> str:
-        return f"{self.site}-{self.call}-{self.number}-{self.moment}"
-
-
-@dataclass(frozen=True, slots=True)
-class AtWrite:
-    """Kill what stands behind a border as its n-th change of its own database begins."""
-
-    site: SiteId
-    number: int
-
-
-Doom = AtMove | AtCall | AtWrite
 
 
 @dataclass(eq=False)
@@ -121,6 +76,13 @@ class MortalWorld(World):
         sites: the sites that live.
         dooms: where to kill: each the first time that somebody comes there.
         whole: a border takes what stands behind it along.
+
+    Attributes:
+        dooms: those that have not struck.
+        moves: every move that was seen.
+        calls, writes: how often what stands behind a border called it, and changed its own database.
+        meanwhile: what happens, once, while a border makes a move.
+        answered: set when a call of one name was answered to a site.
     """
 
     def __init__(
@@ -135,8 +97,10 @@ class MortalWorld(World):
         super().__init__(home, clock=clock)
         self.dooms = set(dooms)
         self.moves: set[AtMove] = set()
+        self.meanwhile: dict[AtMove, Callable[[], None]] = {}
         self.calls: Counter[tuple[SiteId, str]] = Counter()
         self.writes: Counter[SiteId] = Counter()
+        self.answered: defaultdict[tuple[SiteId, str], threading.Event] = defaultdict(threading.Event)
         self.chosen = sites
         self._whole = whole
         self._lives: dict[tuple[SiteId, Part], Life] = {}
@@ -173,7 +137,7 @@ class MortalWorld(World):
         while True:
             self._generation[site, part] += 1
             folder = self.home / "lives" / f"{site}-{part}-{self._generation[site, part]}"
-            _copy(old.folder if old else self.home / site, folder, BELONGS[part])
+            remains.copy(old.folder if old else self.home / site, folder, part)
             life = self._lives[site, part] = Life(site, part, folder)
             try:
                 self._begin_border(life) if part == "border" else self._begin_behind(life)
@@ -248,6 +212,8 @@ class MortalWorld(World):
             raise Killed
         here = AtMove(life.site, move.direction, move.state, move.moment)
         self.moves.add(here)
+        if happens := self.meanwhile.pop(here, None):
+            happens()
         if here in self.dooms:
             self.dooms.remove(here)
             self._kill(life)
@@ -294,6 +260,8 @@ class MortalWorld(World):
                     raise
             if not life.alive:
                 raise httpx2.ReadError("the connection was reset")
+            if caller is not None:
+                self.answered[caller.site, call].set()
             await self._passing(caller, call, number, "after")
 
         return app
@@ -344,8 +312,8 @@ class MortalWorld(World):
                 return view
 
     def strike(self, site: SiteId, part: Part) -> None:
-        """Kill a process now."""
-        self._struck(self._lives[site, part])
+        """Kill a process now; from any thread."""
+        self._loop.call_soon_threadsafe(self._struck, self._lives[site, part])
 
     async def officers(
         self, site: SiteId, *, standing: bool = True, kinds: frozenset[Kind] = RELEASES, reject: bool = False
@@ -422,17 +390,6 @@ class MortalWorld(World):
     def folder(self, site: SiteId, part: Part) -> Path:
         """Return where a process keeps its files in this life."""
         return self._lives[site, part].folder
-
-
-def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
-    """Copy what is there; a file that goes meanwhile, by a dead process's last thread, may be missed."""
-    for name in names:
-        for path in [source / name, *(source / name).rglob("*")]:
-            if path.is_file():
-                copy = target / path.relative_to(source)
-                copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.copy2(path, copy)
 
 
 def _name_of(scope: Any) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from isthmus.border.keeper.states import INBOUND, OUTBOUND, Inbound, Outbound
+from isthmus.border.keeper.states import Inbound, Outbound
 from isthmus.cli import federation
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code
@@ -31,7 +31,8 @@ from isthmus.kit.clock import ManualClock
 from isthmus.proof import canonical
 from isthmus.zone.results import model_path
 from world import account, tiny
-from world.mortal import AtCall, AtMove, AtWrite, Doom, MortalWorld
+from world.dooms import AFTER, BEFORE, CALLS, AtCall, AtMove, AtWrite, Doom, killed_around, moves, points
+from world.mortal import MortalWorld
 from world.world import CN, HQ, US, ZONES, World, drives, request, running
 
 if TYPE_CHECKING:
@@ -44,35 +45,6 @@ if TYPE_CHECKING:
 SITES = (HQ, CN, US)
 ROUNDS = 2
 WITHIN_S = 60
-BEFORE: Moment = "before"
-AFTER: Moment = "after"
-
-NEVER_OUT = {Outbound.REFUSED, Outbound.WITHDRAWN, Outbound.EXPIRED}
-NEVER_IN = {Inbound.REFUSED}
-NEVER: dict[tuple[SiteId, Direction], set[Outbound | Inbound]] = {
-    (HQ, "out"): {*NEVER_OUT, Outbound.HELD, Outbound.APPROVED},
-    (HQ, "in"): {*NEVER_IN},
-    (CN, "out"): {*NEVER_OUT},
-    (CN, "in"): {*NEVER_IN},
-    (US, "out"): {*NEVER_OUT},
-    (US, "in"): {*NEVER_IN},
-}
-"""States that no border comes to in a job that goes well; headquarters holds nothing for officers."""
-
-
-def states(direction: Direction) -> tuple[Outbound | Inbound, ...]:
-    """Return every state that a table leads to."""
-    table = OUTBOUND if direction == "out" else INBOUND
-    return tuple(dict.fromkeys(state for reached in table.values() for state in sorted(reached)))
-
-
-def points(site: SiteId) -> list[tuple[Direction, Outbound | Inbound]]:
-    both: tuple[Direction, Direction] = ("out", "in")
-    return [(way, state) for way in both for state in states(way) if state not in NEVER[site, way]]
-
-
-def moves(site: SiteId) -> set[AtMove]:
-    return {AtMove(site, way, state, moment) for way, state in points(site) for moment in (BEFORE, AFTER)}
 
 
 @dataclass(frozen=True)
@@ -136,8 +108,9 @@ def finish(world: MortalWorld, *, standing: bool = True, at_slots: tuple[int, ..
 
     async def scenario() -> Outcome:
         async with world.living():
-            officers = [asyncio.create_task(world.officers(zone, standing=standing)) for zone in ZONES]
-            job = await world.submitted(job_request(at_slots))
+            zones = tuple(zone for zone in ZONES if zone in world.chosen)
+            officers = [asyncio.create_task(world.officers(zone, standing=standing)) for zone in zones]
+            job = await world.submitted(job_request(at_slots, zones))
             done = await world.finished(job)
             assert done.state is JobState.DONE, done
             await world.settled()
@@ -145,7 +118,7 @@ def finish(world: MortalWorld, *, standing: bool = True, at_slots: tuple[int, ..
                 officer.cancel()
             await hold_to_account(world)
             assert done.model is not None
-            adapted = {zone: model_path(world.folder(zone, "behind") / "results", job).read_bytes() for zone in ZONES}
+            adapted = {zone: model_path(world.folder(zone, "behind") / "results", job).read_bytes() for zone in zones}
             return Outcome(done.model, {zone: Digest.of(model) for zone, model in adapted.items()})
 
     return asyncio.run(asyncio.wait_for(scenario(), WITHIN_S))
@@ -167,6 +140,10 @@ async def hold_to_account(world: MortalWorld, *, refused: bool = False) -> None:
 def test_every_state_is_reached_or_named(undisturbed: tuple[MortalWorld, Outcome]) -> None:
     world, _ = undisturbed
     assert world.moves == set().union(*(moves(site) for site in SITES))
+
+
+def test_the_model_is_the_one_that_the_zones_alone_make(undisturbed: tuple[MortalWorld, Outcome]) -> None:
+    assert undisturbed[1].model == tiny.final_model(job_request((0,)).training.seed, ROUNDS, ZONES)
 
 
 @pytest.mark.parametrize(
@@ -199,12 +176,6 @@ def test_sites_killed_at_every_point_of_one_job(
     world = home_of(template, tmp_path, set().union(*(moves(site) for site in sites)), whole=True)
     assert finish(world, standing=False, at_slots=(0, 1)) == undisturbed[1]
     assert not world.dooms
-
-
-CALLS = {
-    HQ: ("deliveries", "payload", "candidates", "delivered"),
-    CN: ("deliveries", "payload", "candidates", "delivered", "keys", "close"),
-}
 
 
 def test_every_call_is_named(undisturbed: tuple[MortalWorld, Outcome]) -> None:
@@ -287,10 +258,6 @@ def test_worker_killed_as_it_gives_up_an_order_that_is_over(template: Path, tmp_
     assert not world.dooms
 
 
-def killed_around(site: SiteId, direction: Direction, state: Outbound | Inbound) -> list[AtMove]:
-    return [AtMove(site, direction, state, moment) for moment in (BEFORE, AFTER)]
-
-
 def test_border_killed_as_officers_reject(template: Path, tmp_path: Path) -> None:
     """The no is taken once, costs what a yes costs, and reaches headquarters as a code."""
     world = home_of(template, tmp_path, killed_around(CN, "out", Outbound.REFUSED), sites=(HQ, CN))
@@ -326,3 +293,23 @@ def test_border_killed_as_it_refuses(template: Path, tmp_path: Path) -> None:
 
     asyncio.run(asyncio.wait_for(scenario(), WITHIN_S))
     assert not world.dooms
+
+
+def test_what_a_dead_border_still_had_on_its_way_is_no_fork(template: Path, tmp_path: Path) -> None:
+    """Headquarters is slow with a crossing; meanwhile its sender logs on, dies, comes back and shows its new head.
+
+    The head that came with the slow crossing is then an old one. It must not pass for another history.
+    """
+    world = home_of(template, tmp_path, sites=(HQ, CN))
+
+    def meanwhile() -> None:
+        while not world.rows(CN, "SELECT 1 FROM crossing WHERE kind = 'model_update' AND state = 'logged'"):
+            pass
+        shown = world.answered[CN, "heads"]
+        shown.clear()
+        world.strike(CN, "border")
+        shown.wait(1)  # in vain where what came first is dealt with first
+
+    world.meanwhile[AtMove(HQ, "in", Inbound.RECEIVED, AFTER)] = meanwhile
+    finish(world)
+    assert not world.meanwhile

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.inside import InsideRole
 from isthmus.contracts.jobs import JobState
 from world.world import CN, HQ, US, ZONES, World, drives, request, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_two_zones_train_one_model(tmp_path: Path) -> None:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from isthmus.contracts.bands import band_contributors
 from isthmus.contracts.crossings import Contributors
 from isthmus.contracts.identifiers import Digest, Name
 from isthmus.contracts.orders import Algorithm, Evaluation, Figures, Predictor
 from isthmus.contracts.tensors import TensorSpec
 from isthmus.coordinator.plans import Recipe
 from isthmus.learning import weights
+from isthmus.learning.aggregate import federated_average
 
 if TYPE_CHECKING:
+    from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.inside import KeyGrant
     from isthmus.contracts.orders import Order
     from isthmus.learning.weights import Weights
@@ -37,8 +40,8 @@ RECIPES = {ALGORITHM.name: Recipe(ALGORITHM.digest, SCHEMA, first)}
 class TinyRun:
     """Moves every number by a little that depends on the zone, the slot and the model it was sent."""
 
-    def __init__(self, order: Order) -> None:
-        number = int.from_bytes(hashlib.sha256(order.zone.encode()).digest()[:2], "big")
+    def __init__(self, zone: SiteId) -> None:
+        number = int.from_bytes(hashlib.sha256(zone.encode()).digest()[:2], "big")
         self._share = np.float32(number / 2**20)
         self.contributors = Contributors(vehicles=20 + number % 7, windows=2000 + number)
         self.evaluators = Contributors(vehicles=12, windows=345)
@@ -65,7 +68,18 @@ class TinyCompute:
     """Opens any order of the tiny algorithm; it reads no file."""
 
     def open(self, order: Order, grant: KeyGrant, run_key: SealingKey) -> TinyRun:
-        return TinyRun(order)
+        return TinyRun(order.zone)
+
+
+def final_model(seed: int, rounds: int, zones: tuple[SiteId, ...]) -> Digest:
+    """Return the model that a job of all these zones, weighted by vehicles, comes to."""
+    model = first(seed)
+    runs = {zone: TinyRun(zone) for zone in zones}
+    counts = {zone: band_contributors(run.contributors).vehicles for zone, run in runs.items()}
+    for slot in range(rounds):
+        base = weights.encode(model)
+        model = federated_average(model, {zone: _decoded(run.train(slot, base)) for zone, run in runs.items()}, counts)
+    return Digest.of(weights.encode(model))
 
 
 def _decoded(model: Buffer) -> Weights:

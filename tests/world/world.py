@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import numpy as np
 import pyarrow as pa
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from isthmus.border import app as border_app
 from isthmus.border.gate.dialer import Dialer
@@ -37,8 +37,13 @@ from isthmus.kit.clock import Clock, SystemClock
 from isthmus.kit.tokens import read_token
 from isthmus.proof import canonical
 from isthmus.zone import app as zone_app
-from isthmus.zone.compute import Compute
 from isthmus.zone.settings import ZoneSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from isthmus.zone.compute import Compute
 
 HQ, CN, US = SiteId("hq"), SiteId("cn-shanghai"), SiteId("us-texas")
 ZONES = (CN, US)
@@ -105,9 +110,6 @@ class World:
         return Dialer(border.keeper, site, HQ, http_to(outside), border.bell, cadence_s=3600)
 
     def certificate(self, site: SiteId) -> bytes:
-        from cryptography import x509
-        from cryptography.hazmat.primitives.serialization import Encoding
-
         pem = (self.home / site / "keys" / "link.pem").read_bytes()
         return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
 

@@ -38,6 +38,10 @@ RELEASES = frozenset({Kind.MODEL_UPDATE, Kind.AGGREGATE, Kind.EXTRACT})
 Sites = Annotated[tuple[SiteId, ...], Field(max_length=16), SortedUnique]
 
 
+ProofPath = Annotated[tuple[Annotated[Base64, Field(max_length=44)], ...], Field(max_length=128)]
+"""A Merkle proof: hashes of 32 bytes, base64."""
+
+
 @unique
 class Check(StrEnum):
     """Checks that a border has made of a payload before it was sealed."""
@@ -130,7 +134,7 @@ class HeadProof(Wire):
 
     checkpoint: Annotated[str, Field(max_length=4096)]
     base: Count
-    consistency: Annotated[tuple[Base64, ...], Field(max_length=128)]
+    consistency: ProofPath
 
 
 class Receipt(Wire):
@@ -148,7 +152,7 @@ class Receipt(Wire):
     code: Code | None
     at: UnixSeconds
     index: Count
-    inclusion: Annotated[tuple[Base64, ...], Field(max_length=128)]
+    inclusion: ProofPath
     checkpoint: Annotated[str, Field(max_length=4096)]
 
     @model_validator(mode="after")

@@ -1,8 +1,8 @@
 """The verifier's fourth room: what left a zone was asked for, approved and named; what went on was allowed to.
 
 1. A release answers an order that its zone accepted and had not closed, and goes to whoever gave it.
-2. Before it was released, officers of at least two organisations of the zone's roster had signed statements that
-   cover it (`proof.approvals`). A statement of anyone who is an engineer in any genesis counts for nothing.
+2. Before it was released, officers of at least two organisations of the zone's roster had signed one statement that
+   covers it (`proof.approvals`). A statement of anyone who is an engineer in any genesis counts for nothing.
 3. It says which frozen snapshot it was made from, its order's; what was checked of it; and whose data it holds: the
    zone's.
 4. A model holds the data of every release its sender had accepted for the job, of its named inputs, and of an equal
@@ -210,10 +210,10 @@ def _check_told(book: Book, ledger: Ledger, diary: Diary, c: Crossing) -> None:
 
 
 def _check_approved(book: Book, ledger: Ledger, diary: Diary, votes: Votes, c: Crossing, earlier: int) -> None:
-    """Check that two organisations had signed what covers a release, before it was released."""
+    """Check that two organisations had signed one statement that covers a release, before it was released."""
     released, order = diary.released(c.id), ledger.orders.get(c.manifest.order)
     now = max(c.manifest.issued_at, c.entry.at)
-    organisations = set()
+    organisations = 0
     for statement in c.manifest.approvals:
         signed = [v for v in votes.get(statement, ()) if released is not None and v.index < released]
         if not signed:
@@ -222,9 +222,9 @@ def _check_approved(book: Book, ledger: Ledger, diary: Diary, votes: Votes, c: C
         if order is None or not approvals.covers(signed[0].body, c.manifest, order, earlier, now):
             _at(book, FindingCode.APPROVAL_NOT_COVERING, c, "an approval that it names does not cover it")
             continue
-        organisations |= {v.organisation for v in signed}
-    if len(organisations) < ORGANISATIONS:
-        detail = f"officers of {len(organisations)} organisations approved it, {ORGANISATIONS} are needed"
+        organisations = max(organisations, len({v.organisation for v in signed}))
+    if organisations < ORGANISATIONS:
+        detail = f"officers of {organisations} organisations approved it, {ORGANISATIONS} are needed"
         _at(book, FindingCode.TOO_FEW_ORGANISATIONS, c, detail)
 
 

@@ -1,6 +1,9 @@
 """The outside face: the link's server side. Only a coordinator's border listens; zone borders dial it.
 
 Who asks is settled by the pinned certificate alone. The only text that goes out is a code.
+
+What a site asked takes effect in the order in which it came in whole, even when who asked has died since: the head that
+came with it must not be looked at after a later one, or an honest restart would pass for a fork.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
     """Return the outside face of `keeper`."""
     app = FastAPI(title="Isthmus link", version=version, openapi_url=None, docs_url=None, redoc_url=None)
     one_at_a_time: defaultdict[SiteId, asyncio.Lock] = defaultdict(asyncio.Lock)
+    in_turn: defaultdict[SiteId, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def peer(request: Request) -> SiteId:
         return peer_of(request.scope, request.path_params["site"], roster)
@@ -49,14 +53,16 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
     async def open_link(request: Request) -> Response:
         site = peer(request)
         theirs = await web.parsed(request, Opening, MAX_OPENING)
-        await run_in_threadpool(keeper.heads.opened, site, theirs)
-        return web.answer(await run_in_threadpool(keeper.opening, site))
+        async with in_turn[site]:
+            await run_in_threadpool(keeper.heads.opened, site, theirs)
+            return web.answer(await run_in_threadpool(keeper.opening, site))
 
     @app.post("/link/{site}/heads")
     async def exchange_heads(request: Request) -> Response:
         site = peer(request)
         theirs = await web.parsed(request, Heads, MAX_OPENING)
-        return web.answer(await run_in_threadpool(keeper.exchange, site, theirs))
+        async with in_turn[site]:
+            return web.answer(await run_in_threadpool(keeper.exchange, site, theirs))
 
     @app.get("/link/{site}/next")
     async def next_crossing(request: Request) -> Response:
@@ -88,13 +94,14 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
     async def put_crossing(request: Request, crossing: str) -> Response:
         site = peer(request)
         async with one_at_a_time[site]:
-            return await _take(keeper, site, request, crossing)
+            return await _take(keeper, site, request, crossing, in_turn[site])
 
     @app.post("/link/{site}/receipts")
     async def take_receipt(request: Request) -> Response:
         site = peer(request)
         parcel = await web.parsed(request, ReceiptParcel, MAX_OPENING * 2)
-        heads = await run_in_threadpool(keeper.acknowledged, site, parcel.receipt.encode(), parcel.heads)
+        async with in_turn[site]:
+            heads = await run_in_threadpool(keeper.acknowledged, site, parcel.receipt.encode(), parcel.heads)
         return web.answer(heads) if heads else Response(status_code=204)
 
     app.add_exception_handler(IsthmusError, _code_only)
@@ -110,7 +117,7 @@ async def _sent(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
             yield piece[start : start + PIECE]
 
 
-async def _take(keeper: Keeper, site: SiteId, request: Request, crossing: str) -> Response:
+async def _take(keeper: Keeper, site: SiteId, request: Request, crossing: str, in_turn: asyncio.Lock) -> Response:
     """Take in one crossing: the envelope is examined before its payload is read."""
     unframer = Unframer()
     manifest: Manifest | None = None
@@ -124,10 +131,11 @@ async def _take(keeper: Keeper, site: SiteId, request: Request, crossing: str) -
     if manifest is None or unframer.parcel is None:
         raise Refusal(Code.TRUNCATED, "The parcel is not whole.")
     envelope = unframer.parcel.envelope.encode()
-    if known is None:
-        pieces = unframer.payload(manifest.payload.size)
-        known = await run_in_threadpool(keeper.inbound.receive, site, envelope, pieces)
-    heads = await run_in_threadpool(keeper.exchange, site, unframer.parcel.heads)
+    async with in_turn:
+        if known is None:
+            pieces = unframer.payload(manifest.payload.size)
+            known = await run_in_threadpool(keeper.inbound.receive, site, envelope, pieces)
+        heads = await run_in_threadpool(keeper.exchange, site, unframer.parcel.heads)
     return web.answer(ParcelAnswer(receipt=known.decode(), heads=heads))
 
 

@@ -87,12 +87,17 @@ def admissible(body: StandingApproval | Approval, site: SiteId, policy: Digest, 
 def covering(
     given: Iterable[Given], roster: Roster, manifest: Manifest, order: Order, earlier: int, now: int
 ) -> tuple[Given, ...]:
-    """Return the approvals that cover a release, of officers who still are officers."""
-    return tuple(
+    """Return the approvals that cover a release: of one statement, the one that most organisations have signed.
+
+    Officers agree only where they sign the same words, so signatures under two statements are not added up.
+    """
+    valid = [
         g
         for g in given
         if (person := roster.person(g.person)) is not None
         and PersonRole.OFFICER in person.roles
         and person.organisation == g.organisation
         and covers(g.body, manifest, order, earlier, now)
-    )
+    ]
+    by_statement = [tuple(g for g in valid if g.statement == s) for s in sorted({g.statement for g in valid})]
+    return max(by_statement, key=lambda signed: len({g.organisation for g in signed}), default=())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.identifiers import OrderId
 from isthmus.contracts.ledger import OrderClosed
 
 if TYPE_CHECKING:
@@ -64,6 +65,15 @@ def charge(tx: Transaction, order: OrderRow, crossing: CrossingId, bits: int) ->
     tx.execute("INSERT INTO charge VALUES(?, ?, ?)", crossing, order.id, bits)
     tx.execute("UPDATE orders SET spent_bits = spent_bits + ? WHERE id = ?", bits, order.id)
     return bits
+
+
+def close_expired(desk: Desk, tx: Transaction, peer: SiteId) -> None:
+    """Close the peer's orders whose time is over: what they reserved is free for the next one."""
+    rows = tx.execute("SELECT id FROM orders WHERE direction = 'in' AND peer = ? AND state = 'open'", peer).fetchall()
+    for row in rows:
+        order = desk.order(tx, OrderId(row["id"]))
+        if order is not None and desk.expires(order.order, desk.now(tx)):
+            close(desk, tx, order, "expired")
 
 
 def close(desk: Desk, tx: Transaction, order: OrderRow, reason: Literal["complete", "expired", "failed"]) -> None:

@@ -319,6 +319,8 @@ class InboundDesk:
         """Ask policy; enter an accepted order and its reservation."""
         desk, order = self._desk, opened.order
         reserve = payloads.reserved_bits(order)
+        if manifest.kind is Kind.ORDER:
+            budget.close_expired(desk, tx, peer)
         if manifest.kind is Kind.ORDER and tx.row(
             "SELECT 1 FROM orders WHERE direction = 'in' AND peer = ? AND job = ?", peer, order.job
         ):

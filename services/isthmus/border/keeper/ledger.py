@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isthmus.contracts.errors import Code, Fault
+from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import Digest
 from isthmus.contracts.ledger import GenesisEntry
 from isthmus.proof import canonical, merkle
@@ -99,6 +99,12 @@ class Transaction:
 
     def append(self, log: Log, entry: CrossingEntry | InternalEntry) -> int:
         """Append `entry` to `log` and return its index. Its time is one that later entries cannot fall behind."""
+        if self.row("SELECT 1 FROM halted WHERE code = ?", Code.LEDGER_ROLLED_BACK.value):
+            raise Refusal(
+                Code.LEDGER_ROLLED_BACK,
+                "The ledger was restored from an old copy: what would be written now would fork it.",
+                remedy="Restore the latest copy. Nothing is written until then.",
+            )
         if not isinstance(entry, GenesisEntry):
             self.execute(
                 "INSERT INTO latest_time VALUES(1, ?)"

@@ -151,7 +151,7 @@ class OutboundDesk:
     def refuse(self, tx: Transaction, crossing: CrossingId, code: Code) -> None:
         """Refuse a crossing that has not been sealed; whoever ordered it is told `not_released` and no more."""
         row = self._desk.crossing(tx, crossing)
-        tx.execute("UPDATE crossing SET code = ? WHERE id = ?", code.value, crossing)
+        tx.execute("UPDATE crossing SET code = ?, needs = '[]' WHERE id = ?", code.value, crossing)
         self._desk.move(tx, crossing, State.REFUSED)
         sealed = Digest(row["sealed"])
         tx.after.append(lambda: self._desk.blobs.release(sealed))

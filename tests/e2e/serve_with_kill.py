@@ -1,7 +1,7 @@
-"""Serve one process of a federation of the tiny algorithm: `serve_with_kill.py border|zone|coordinator <folder>`.
+"""Serve a border that kills itself (SIGKILL): `serve_with_kill.py border <folder>`.
 
-A border kills itself (SIGKILL) at each move that `<folder>/dooms` names, the first time that it comes there. What has
-struck is written to `<folder>/struck` before.
+It dies at each move that `<folder>/dooms` names, the first time that it comes there. What has struck is written to
+`<folder>/struck` before.
 """
 
 from __future__ import annotations
@@ -13,21 +13,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx2
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from isthmus.border import app as border_app
+from isthmus.border import app
 from isthmus.border.settings import BorderSettings
-from isthmus.client.border import BorderClient
-from isthmus.coordinator.app import assemble
-from isthmus.coordinator.settings import CoordinatorSettings
 from isthmus.kit import journal
-from isthmus.kit.clock import SystemClock
-from isthmus.kit.serving import Address, serve
-from isthmus.kit.tokens import read_token
-from isthmus.zone import app as zone_app
-from isthmus.zone.settings import ZoneSettings
-from world import tiny
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,15 +23,10 @@ if TYPE_CHECKING:
     from isthmus.border.keeper.desk import Move
 
 
-async def main(part: str, folder: Path) -> None:
+async def main(folder: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    if part == "border":
-        await border_app.run(BorderSettings.load(folder), stop, killing(folder))
-    elif part == "zone":
-        await zone_app.run(ZoneSettings.load(folder), stop, tiny.TinyCompute())
-    else:
-        await coordinate(CoordinatorSettings.load(folder), stop)
+    await app.run(BorderSettings.load(folder), stop, killing(folder))
 
 
 def killing(folder: Path) -> Callable[[Move], None]:
@@ -62,18 +45,6 @@ def killing(folder: Path) -> Callable[[Move], None]:
     return observe
 
 
-async def coordinate(settings: CoordinatorSettings, stop: asyncio.Event) -> None:
-    async with httpx2.AsyncClient(base_url=settings.border_url, timeout=120, trust_env=False) as http:
-        border = BorderClient(http, read_token(settings.border_token))
-        coordinator = assemble(settings, border, SystemClock(), tiny.RECIPES)
-        running = asyncio.create_task(coordinator.runner.run())
-        address = Address(settings.listen_host, settings.listen_port)
-        await serve(coordinator.app, address, stop, before_stop=coordinator.bell.close)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        coordinator.store.close()
-
-
 if __name__ == "__main__":
-    journal.configure(f"{sys.argv[1]} {os.getpid()}")
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    journal.configure(f"border {os.getpid()}")
+    asyncio.run(main(Path(sys.argv[2])))

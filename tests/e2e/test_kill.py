@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,9 +41,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-SERVE = Path(__file__).with_name("serve_with_kill.py")
+HERE = Path(__file__).parent
 SITES = (HQ, CN, US)
 ROUNDS = 5
+VICTIMS: tuple[tuple[tuple[SiteId, str], ...], ...] = (
+    ((CN, "zone"),),
+    ((HQ, "coordinator"),),
+    ((US, "zone"), (HQ, "coordinator")),
+)
+"""Who dies, beside the borders, when the first rounds are done."""
 WITHIN_S = 120
 LOOK_AGAIN_S = 0.1
 Answer = TypeVar("Answer")
@@ -52,7 +59,8 @@ class Process:
     """One process, started again whenever it was killed."""
 
     def __init__(self, part: str, folder: Path) -> None:
-        self._command = [sys.executable, str(SERVE), part, str(folder)]
+        script = HERE / ("serve_with_kill.py" if part == "border" else "serve_tiny.py")
+        self._command = [sys.executable, str(script), part, str(folder)]
         self._log = folder / f"{part}.log"
         self._stopping = False
         self.kills = 0
@@ -144,7 +152,7 @@ async def round_done(jobs: JobsClient, job: JobId, slot: int) -> None:
     """Wait until the model after `slot` is made, or the job is over."""
     after = 0
     while True:
-        for event in await patiently(lambda: jobs.events(job, after, 25)):
+        for event in await patiently(partial(jobs.events, job, after, 25)):
             after = event.ordinal
             if event.event in {"done", "failed"} or (event.event == "round_done" and event.slot == slot):
                 return

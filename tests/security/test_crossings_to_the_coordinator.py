@@ -22,7 +22,22 @@ from isthmus.learning import weights
 from isthmus.proof import canonical, sealing
 from isthmus.proof.ids import crossing_id, order_id
 from security.rogue import Hostile, Rogue, opened_receipt
-from security.scene import BAND_UM, CLIP, CN, HOUR, HQ, NOW, TENSORS, US, Scene, evaluation, model, order_for, unharmed
+from security.scene import (
+    BAND_UM,
+    CLIP,
+    CN,
+    HOUR,
+    HQ,
+    NOW,
+    TENSORS,
+    US,
+    Scene,
+    evaluation,
+    model,
+    order_for,
+    refusal,
+    unharmed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,6 +225,18 @@ def test_a_flipped_byte_of_an_envelope_is_turned_away(scene: Scene, flip: int) -
 def test_what_is_no_envelope_is_turned_away(scene: Scene, envelope: str) -> None:
     with unharmed(scene, HQ, turned_away=Code.MALFORMED):
         answer = Rogue(scene.home, CN).put(scene, Hostile(envelope.encode(), b"", Digest.of(b"")))
+        assert answer.code is Code.MALFORMED
+
+
+def test_an_envelope_larger_than_any_is_turned_away_unread(scene: Scene) -> None:
+    """The gate has refused it already as part of a parcel; the keeper looks again."""
+    with unharmed(scene, HQ, turned_away=Code.TOO_LARGE), refusal(Code.TOO_LARGE):
+        scene.keeper(HQ).inbound.examine(CN, b"{" * (64 * 1024 + 1))
+    too_long = Hostile(b"x" * 65_537, b"", Digest.of(b""))
+    body = canonical.encode({"envelope": too_long.envelope.decode(), "heads": {"heads": {}, "seen": {}}})
+    with unharmed(scene, HQ):
+        path = f"/link/{CN}/crossings/{too_long.crossing}"
+        answer = Rogue(scene.home, CN).put_bytes(scene, struct.pack(">I", len(body)) + body, path=path)
         assert answer.code is Code.MALFORMED
 
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 from itertools import combinations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -146,8 +146,8 @@ def test_an_approval_ends_with_its_officers_office(
     people: list[tuple[tuple[PersonRole, ...], str]], signers: set[int], gone: int
 ) -> None:
     """Given while in office and judged when no longer so, or when working for somebody else: it does not count."""
-    assume(not any({PersonRole.OFFICER, PersonRole.ENGINEER} <= set(held) for held, _ in people))
-    assume(gone < len(people))
+    people = [(tuple(r for r in held if r is not PersonRole.ENGINEER) or held, house) for held, house in people]
+    gone %= len(people)
     before = roster_of(people)
     taken = [found for number in signers if (found := given_by(SIGNED[number], before))]
     for changed in ((PersonRole.AUDITOR,), people[gone][1]), (people[gone][0], "elsewhere"):

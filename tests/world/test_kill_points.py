@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SITES = (HQ, CN, US)
 ROUNDS = 2
-WITHIN_S = 60
+WITHIN_S = 30
 
 
 @dataclass(frozen=True)
@@ -238,13 +238,19 @@ def test_worker_killed_as_it_closes_an_order_that_waited_for_officers(template: 
             aggregates.cancel()
             await hold_to_account(world)
 
-    asyncio.run(asyncio.wait_for(scenario(), 15))
+    asyncio.run(asyncio.wait_for(scenario(), WITHIN_S))
     assert not world.dooms
 
 
-def test_worker_killed_as_it_gives_up_an_order_that_is_over(template: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "dooms",
+    [(), (AtCall(CN, "close", 1, BEFORE), *killed_around(CN, "out", Outbound.EXPIRED))],
+    ids=["nobody", "worker-and-border"],
+)
+def test_killed_as_an_order_runs_out_of_time(dooms: tuple[Doom, ...], template: Path, tmp_path: Path) -> None:
+    """The worker dies as it gives the order up, the border as what was held for officers expires."""
     clock = ManualClock(int(time.time()))
-    world = home_of(template, tmp_path, [AtCall(CN, "close", 1, BEFORE)], sites=(HQ, CN), clock=clock)
+    world = home_of(template, tmp_path, dooms, sites=(HQ, CN), clock=clock)
 
     async def scenario() -> None:
         async with world.living():
@@ -253,8 +259,12 @@ def test_worker_killed_as_it_gives_up_an_order_that_is_over(template: Path, tmp_
             clock.advance(2 * 86_400)
             world.strike(CN, "behind")
             await world.until(CN, "SELECT 1 FROM orders WHERE state = 'failed'")
+            officers = asyncio.create_task(world.officers(CN))
+            await world.settled()
+            officers.cancel()
+            await hold_to_account(world, refused=True)
 
-    asyncio.run(asyncio.wait_for(scenario(), 15))
+    asyncio.run(asyncio.wait_for(scenario(), WITHIN_S))
     assert not world.dooms
 
 

@@ -14,10 +14,14 @@ from isthmus.cli import bundles
 from isthmus.cli.homes import DEFAULT_HOME, Home, SiteHome
 from isthmus.cli.options import HomeFolder, Json, Sites
 from isthmus.cli.screen import Screen, short, table
+from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.identifiers import SiteId
 from isthmus.contracts.inside import Evidence, InsideRole, LedgerView, UsageReport
 
 app = typer.Typer(help="What the borders have logged.")
+
+MOST_ANSWERS = 10
+LATER = "Export when no job runs, or name the sites one at a time."
 
 
 @app.command("show")
@@ -78,14 +82,30 @@ def chosen(home: Path, sites: Sequence[SiteId] | None) -> tuple[SiteHome, ...]:
 
 
 async def gather(sites: Sequence[SiteHome]) -> tuple[Evidence, ...]:
-    """Return the evidence of every site's border, asked at the same time."""
+    """Return the evidence of every site's border, of one moment: asked again until two answers are the same.
+
+    Heads that are exchanged between one border's answer and another's would look like a ledger that was rolled back.
+
+    Raises:
+        Fault: `STATE_CONFLICT`: the borders are too busy.
+    """
     from isthmus.cli.connections import border_of
 
     async def ask(site: SiteHome) -> Evidence:
         async with border_of(site, InsideRole.AUDITOR) as border:
             return await border.evidence()
 
-    return tuple(await asyncio.gather(*(ask(site) for site in sites)))
+    latest = await asyncio.gather(*(ask(site) for site in sites))
+    for _ in range(MOST_ANSWERS):
+        before, latest = latest, await asyncio.gather(*(ask(site) for site in sites))
+        if [_moment(each) for each in before] == [_moment(each) for each in latest]:
+            return tuple(latest)
+    raise Fault(Code.STATE_CONFLICT, "The borders are at work, and no two answers were of one moment.", remedy=LATER)
+
+
+def _moment(evidence: Evidence) -> tuple[object, ...]:
+    """Return what changes whenever a ledger grows or a head is exchanged."""
+    return (tuple((log.size, log.cosigned) for log in evidence.logs), evidence.witnessed)
 
 
 async def _views(sites: Sequence[SiteHome]) -> list[tuple[LedgerView, UsageReport]]:

@@ -99,8 +99,11 @@ class ThreadedBulk:
         if idle is not None:
             try:
                 return self._exchange(idle, path, headers, limit)
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException, ValueError):
                 idle.close()
+            except Refusal:
+                idle.close()
+                raise
         connection = self._new()
         try:
             return self._exchange(connection, path, headers, limit)

@@ -240,21 +240,7 @@ class InboundDesk:
         if bits % 8 or manifest.payload.size != sealing.sealed_size(bits // 8):
             raise Refusal(Code.SCHEMA_MISMATCH, "The payload has another size than its manifest states.")
         if manifest.kind is Kind.ORDER:
-            body = bytes(self._plain(manifest, sealed))
-            order = canonical.load(Order, body)
-            if (order_id(order), order.job, order.issuer, order.zone, order.purpose) != (
-                manifest.order,
-                manifest.job,
-                peer,
-                self._desk.site,
-                manifest.purpose,
-            ):
-                raise Refusal(Code.ID_MISMATCH, "The order is not the one that its manifest names.")
-            if manifest.slot:
-                raise Refusal(Code.SLOT_UNEXPECTED, "An order stands at slot 0.")
-            if self._desk.expires(order, now):
-                raise Refusal(Code.EXPIRED, "The order's time is over.")
-            return Opened(order, frozenset(), bytearray(body))
+            return self._ordered(peer, manifest, sealed, now)
         if row is None or row.peer != peer:
             raise Refusal(Code.ORDER_UNKNOWN, "The crossing belongs to no order between these two sites.")
         if not row.is_open and manifest.kind is not Kind.NOTICE:
@@ -267,6 +253,26 @@ class InboundDesk:
         checked = payloads.opened(row.order, manifest.kind, manifest.slot, plain)
         notice = canonical.load(Notice, bytes(plain)) if manifest.kind is Kind.NOTICE else None
         return Opened(row.order, frozenset(checked.checks), plain, notice)
+
+    def _ordered(self, peer: SiteId, manifest: Manifest, sealed: Iterable[Buffer], now: int) -> Opened:
+        """Open an order, and hold it to its manifest and to this site."""
+        body = bytes(self._plain(manifest, sealed))
+        order = canonical.load(Order, body)
+        if (order_id(order), order.job, order.issuer, order.zone, order.purpose) != (
+            manifest.order,
+            manifest.job,
+            peer,
+            self._desk.site,
+            manifest.purpose,
+        ):
+            raise Refusal(Code.ID_MISMATCH, "The order is not the one that its manifest names.")
+        if manifest.slot:
+            raise Refusal(Code.SLOT_UNEXPECTED, "An order stands at slot 0.")
+        if self._desk.expires(order, now):
+            raise Refusal(Code.EXPIRED, "The order's time is over.")
+        if manifest.expires_at != order.expires_at:
+            raise Refusal(Code.ID_MISMATCH, "The order ends at another time than its manifest.")
+        return Opened(order, frozenset(), bytearray(body))
 
     def _plain(self, manifest: Manifest, sealed: Iterable[Buffer]) -> bytearray:
         context = content_context(manifest.crossing)

@@ -6,6 +6,7 @@ release. One rejection ends a held release.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from isthmus.border.keeper import approvals
@@ -38,13 +39,15 @@ class ReviewDesk:
 
     def waiting(self) -> Review:
         """Return what waits; what waited too long expires."""
-        with self._desk.store.transaction() as tx:
-            now = self._desk.now(tx)
+        desk = self._desk
+        with desk.store.transaction() as tx:
+            now = desk.now(tx)
             items = []
             for row in self._held(tx):
                 manifest = canonical.load(Manifest, bytes(row["draft"]))
                 if now > manifest.expires_at:
-                    self._desk.move(tx, manifest.crossing, State.EXPIRED)
+                    desk.move(tx, manifest.crossing, State.EXPIRED)
+                    tx.after.append(partial(desk.blobs.release, manifest.payload.digest))
                     continue
                 items.append(self._item(tx, row, manifest))
         return Review(items=tuple(items))

@@ -123,17 +123,18 @@ class ThreadedBulk:
         self, connection: http.client.HTTPConnection, path: str, headers: dict[str, str], limit: int
     ) -> tuple[int, bytearray]:
         connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
-        size = int(response.headers.get("content-length", ""))
-        _require_at_most(size, MAX_ERROR if response.status >= FIRST_ERROR else limit)
-        body = bytearray(size)
-        view, filled = memoryview(body), 0
-        while filled < size:
-            count = response.readinto(view[filled:])
-            if count == 0:
-                raise http.client.IncompleteRead(b"", size - filled)
-            filled += count
-        response.read()
+        with connection.getresponse() as response:
+            size = int(response.headers.get("content-length", ""))
+            _require_at_most(size, MAX_ERROR if response.status >= FIRST_ERROR else limit)
+            body = bytearray(size)
+            view, filled = memoryview(body), 0
+            while filled < size:
+                count = response.readinto(view[filled:])
+                if count == 0:
+                    raise http.client.IncompleteRead(b"", size - filled)
+                filled += count
+            if response.read(1):
+                raise http.client.HTTPException("more bytes than it said")
         with self._lock:
             self._idle.append(connection)
         return response.status, body

@@ -8,48 +8,36 @@ signed receipt. The same envelope again brings the same receipt.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isthmus.border.keeper import budget, payloads
-from isthmus.border.keeper.desk import SKEW_S, manifest_of, verified_manifest
+from isthmus.border.keeper.desk import manifest_of, verified_manifest
+from isthmus.border.keeper.inbound_facts import inbound_facts
+from isthmus.border.keeper.opening import Opened, open_payload, plain_of
 from isthmus.border.keeper.policy import Hold, Refuse
 from isthmus.border.keeper.states import Inbound as State
-from isthmus.contracts.crossings import RECEIPT_TYPE, RELEASES, Kind, Manifest, Notice, Receipt
+from isthmus.contracts.crossings import RECEIPT_TYPE, RELEASES, Kind, Manifest, Receipt
 from isthmus.contracts.errors import Code, IsthmusError, Refusal
-from isthmus.contracts.facts import Action, Facts
 from isthmus.contracts.identifiers import CrossingId, Digest, SiteId
 from isthmus.contracts.inside import CandidateStatus, Deliveries, Delivery
 from isthmus.contracts.ledger import CrossingEntry, Decided, Log, OrderAccepted, PeerRefused
-from isthmus.contracts.orders import Order
 from isthmus.proof import canonical, checkpoint, merkle, sealing
-from isthmus.proof.canonical import from_base64, to_base64
-from isthmus.proof.ids import content_context, crossing_id, log_name, order_id
-from isthmus.proof.orders import SENDS, expects
+from isthmus.proof.canonical import to_base64
+from isthmus.proof.ids import crossing_id, log_name
+from isthmus.proof.orders import SENDS
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from isthmus.border.keeper.desk import Desk, OrderRow
+    from isthmus.border.keeper.desk import Desk
     from isthmus.border.keeper.ledger import Transaction
     from isthmus.proof.sealing import Buffer
 
 MAX_ENVELOPE = 64 * 1024
-CONTENT_KEY = 32
 MAX_DELIVERIES = 64
 KEPT_OPEN = 2
 """Payloads that stay open in memory until they are delivered; any other is opened again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A payload that was opened and checked: what there is to decide about."""
-
-    order: Order
-    checks: frozenset[str]
-    plain: bytearray
-    notice: Notice | None = None
 
 
 class InboundDesk:
@@ -108,7 +96,7 @@ class InboundDesk:
             self.turn_away(peer, refusal.code, Digest.of(envelope))
             raise
         try:
-            opened = self._open(peer, manifest, sealed)
+            opened = open_payload(self._desk, peer, manifest, sealed)
             with self._desk.store.transaction() as tx:
                 row = tx.row("SELECT * FROM crossing WHERE id = ?", manifest.crossing)
                 self._fits(tx, peer, manifest, row, envelope)
@@ -144,7 +132,7 @@ class InboundDesk:
         manifest = manifest_of(bytes(row["envelope"]))
         if not self._desk.blobs.has(manifest.payload.digest):
             raise Refusal(Code.NOT_FOUND, "The payload was delivered and let go.")
-        return self._plain(manifest, self._desk.blobs.read(manifest.payload.digest))
+        return plain_of(self._desk, manifest, self._desk.blobs.read(manifest.payload.digest))
 
     def delivered(self, crossing: CrossingId) -> CandidateStatus:
         """Note that a delivery's effect is durable on the other side, and let the sealed bytes go."""
@@ -219,71 +207,6 @@ class InboundDesk:
         )
         self._desk.move(tx, manifest.crossing, State.RECEIVED, new=True)
 
-    def _open(self, peer: SiteId, manifest: Manifest, sealed: Iterable[Buffer]) -> Opened | Code:
-        """Open and check the payload; a `Code` where that fails."""
-        with self._desk.store.reading() as tx:
-            now = self._desk.now(tx)
-            row = self._desk.order(tx, manifest.order)
-        if manifest.issued_at > now + SKEW_S:
-            return Code.NOT_YET_VALID
-        if now > manifest.expires_at + SKEW_S:
-            return Code.EXPIRED
-        try:
-            return self._checked(peer, manifest, sealed, row, now)
-        except Refusal as refusal:
-            return refusal.code
-
-    def _checked(
-        self, peer: SiteId, manifest: Manifest, sealed: Iterable[Buffer], row: OrderRow | None, now: int
-    ) -> Opened:
-        bits = manifest.information_bits
-        if bits % 8 or manifest.payload.size != sealing.sealed_size(bits // 8):
-            raise Refusal(Code.SCHEMA_MISMATCH, "The payload has another size than its manifest states.")
-        if manifest.kind is Kind.ORDER:
-            return self._ordered(peer, manifest, sealed, now)
-        if row is None or row.peer != peer:
-            raise Refusal(Code.ORDER_UNKNOWN, "The crossing belongs to no order between these two sites.")
-        if not row.is_open and manifest.kind is not Kind.NOTICE:
-            raise Refusal(Code.ORDER_CLOSED, "The order is closed.")
-        if manifest.job != row.order.job:
-            raise Refusal(Code.ID_MISMATCH, "The crossing names another job than its order.")
-        if not expects(row.order, manifest.kind, manifest.slot):
-            raise Refusal(Code.SLOT_UNEXPECTED, f"The order has no {manifest.kind} at slot {manifest.slot}.")
-        plain = self._plain(manifest, sealed)
-        checked = payloads.opened(row.order, manifest.kind, manifest.slot, plain)
-        notice = canonical.load(Notice, bytes(plain)) if manifest.kind is Kind.NOTICE else None
-        return Opened(row.order, frozenset(checked.checks), plain, notice)
-
-    def _ordered(self, peer: SiteId, manifest: Manifest, sealed: Iterable[Buffer], now: int) -> Opened:
-        """Open an order, and hold it to its manifest and to this site."""
-        body = bytes(self._plain(manifest, sealed))
-        order = canonical.load(Order, body)
-        if (order_id(order), order.job, order.issuer, order.zone, order.purpose) != (
-            manifest.order,
-            manifest.job,
-            peer,
-            self._desk.site,
-            manifest.purpose,
-        ):
-            raise Refusal(Code.ID_MISMATCH, "The order is not the one that its manifest names.")
-        if manifest.slot:
-            raise Refusal(Code.SLOT_UNEXPECTED, "An order stands at slot 0.")
-        if self._desk.expires(order, now):
-            raise Refusal(Code.EXPIRED, "The order's time is over.")
-        if manifest.expires_at != order.expires_at:
-            raise Refusal(Code.ID_MISMATCH, "The order ends at another time than its manifest.")
-        return Opened(order, frozenset(), bytearray(body))
-
-    def _plain(self, manifest: Manifest, sealed: Iterable[Buffer]) -> bytearray:
-        context = content_context(manifest.crossing)
-        key = self._desk.keys.sealing.open(from_base64(manifest.payload.wrapped_key), context=context)
-        if len(key) != CONTENT_KEY:
-            raise Refusal(Code.PAYLOAD_ALTERED, "What the wrapped key holds is no content key.")
-        plain = sealing.open_sealed(key, sealed, context=context)
-        if manifest.plaintext is not None and Digest.of(plain) != manifest.plaintext:
-            raise Refusal(Code.PAYLOAD_ALTERED, "The payload is not the one that its manifest names.")
-        return plain
-
     def _decide(
         self, tx: Transaction, peer: SiteId, manifest: Manifest, envelope: bytes, opened: Opened | Code
     ) -> bytes:
@@ -331,7 +254,7 @@ class InboundDesk:
             "SELECT 1 FROM orders WHERE direction = 'in' AND peer = ? AND job = ?", peer, order.job
         ):
             return Code.ORDER_DUPLICATE, ()
-        decision = desk.policy.decide(self._facts(tx, peer, manifest, opened, reserve), manifest.crossing)
+        decision = desk.policy.decide(inbound_facts(desk, tx, peer, manifest, opened, reserve), manifest.crossing)
         if isinstance(decision, Refuse):
             return decision.code, decision.rules
         if isinstance(decision, Hold):  # nothing that comes in waits for officers yet
@@ -354,40 +277,6 @@ class InboundDesk:
             for site in manifest.lineage:
                 tx.execute("INSERT OR IGNORE INTO taint VALUES(?, ?, ?)", manifest.job, site, named)
         return None, decision.rules
-
-    def _facts(self, tx: Transaction, peer: SiteId, manifest: Manifest, opened: Opened, reserve: int) -> Facts:
-        """Compute what policy is told of a crossing that came in."""
-        desk, order = self._desk, opened.order
-        is_order = manifest.kind is Kind.ORDER
-        frozen = tx.row(
-            "SELECT 1 FROM snapshot WHERE dataset = ? AND snapshot = ?", order.dataset.dataset, order.dataset.snapshot
-        )
-        sites = frozenset(s.id for s in desk.genesis.roster.sites)
-        named = {
-            Kind.ORDER: sites,
-            Kind.MODEL: frozenset(manifest.recipients) & frozenset(order.recipients),
-            Kind.NOTICE: frozenset({desk.site}),
-        }.get(manifest.kind, frozenset(order.recipients))
-        stands = desk.order(tx, manifest.order)
-        return Facts(
-            action=Action.ACCEPT,
-            kind=manifest.kind,
-            sender=peer,
-            recipient=desk.site,
-            purpose=manifest.purpose,
-            order_purpose=order.purpose,
-            lineage=frozenset(manifest.lineage),
-            recipients=frozenset(order.recipients) if is_order else frozenset(manifest.recipients),
-            named=named,
-            order_known=stands is not None,
-            checks=frozenset(opened.checks),  # type: ignore[arg-type] # Check is a str
-            bits=reserve if is_order else manifest.information_bits,
-            bits_left=budget.bits_available(desk.genesis.quotas, budget.use_of(tx, peer)) if is_order else 0,
-            groups=frozenset(order.groups),
-            outputs=frozenset(order.outputs),
-            algorithm_registered=order.algorithm in desk.genesis.algorithms,
-            dataset_frozen=frozen is not None,
-        )
 
     def _decided(self, tx: Transaction, manifest: Manifest, code: Code | None, rules: tuple[str, ...]) -> None:
         self._desk.record(

@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS crossing(
   sealed TEXT NOT NULL, size INTEGER NOT NULL, content_key BLOB, plaintext TEXT, code TEXT, needs TEXT NOT NULL,
   receipt BLOB, contributors BLOB, entry INTEGER, UNIQUE(direction, peer, sequence)) STRICT;
 CREATE INDEX IF NOT EXISTS crossing_by_order ON crossing(order_id, kind, direction, sequence);
+CREATE INDEX IF NOT EXISTS crossing_by_payload ON crossing(sealed);
 CREATE INDEX IF NOT EXISTS crossing_to_send ON crossing(peer, sequence)
   WHERE direction = 'out' AND state IN ('logged', 'sent');
 CREATE INDEX IF NOT EXISTS model_by_plaintext ON crossing(plaintext) WHERE direction = 'out' AND kind = 'model';

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from isthmus.border.keeper import approvals, budget, payloads
-from isthmus.border.keeper.desk import manifest_of, needs_of
+from isthmus.border.keeper import budget, payloads
+from isthmus.border.keeper.desk import needs_of
+from isthmus.border.keeper.origins import Origin, Origins
+from isthmus.border.keeper.outbound_facts import covering, outbound_facts
 from isthmus.border.keeper.policy import Hold, Refuse, Release
 from isthmus.border.keeper.states import Outbound as State
 from isthmus.contracts.crossings import (
@@ -28,8 +29,7 @@ from isthmus.contracts.crossings import (
     SealedPayload,
 )
 from isthmus.contracts.errors import Code, IsthmusError, Refusal
-from isthmus.contracts.facts import Action, Facts
-from isthmus.contracts.identifiers import CrossingId, Digest, JobId, OrderId, SiteId
+from isthmus.contracts.identifiers import CrossingId, Digest, OrderId
 from isthmus.contracts.inside import CandidateHeader, CandidateStatus, InsideRole
 from isthmus.contracts.ledger import CrossingEntry, Decided, Drafted, Log
 from isthmus.contracts.orders import Order
@@ -45,24 +45,11 @@ if TYPE_CHECKING:
     from isthmus.border.keeper.desk import Desk
     from isthmus.border.keeper.ledger import Transaction
     from isthmus.border.keeper.payloads import Buffer, Checked
-    from isthmus.contracts.approvals import Approval, StandingApproval
 
 MAY_SUBMIT: Mapping[InsideRole, frozenset[Kind]] = {
     InsideRole.COMPUTE: RELEASES,
     InsideRole.SUBMITTER: frozenset({Kind.ORDER, Kind.MODEL}),
 }
-
-SEALABLE = frozenset({State.SEALED, State.LOGGED, State.SENT, State.RECEIPTED})
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What the ledger says of a payload's origin, at one moment."""
-
-    lineage: tuple[SiteId, ...]
-    named: tuple[SiteId, ...]
-    commitments: tuple[Digest, ...]
-    now: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +67,7 @@ class OutboundDesk:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._origins = Origins(desk)
 
     def submit(self, role: InsideRole, header: CandidateHeader, payload: Buffer) -> CandidateStatus:
         """Take a candidate. The same again gives the same status; it is never drafted twice.
@@ -101,7 +89,7 @@ class OutboundDesk:
         if done := self._repeated(crossing, plaintext):
             return done
         with self._desk.store.reading() as tx:
-            origin = self._origin(tx, order, header)
+            origin = self._origins.of(tx, order, header)
         draft = self._sealed(order, header, crossing, checked, plaintext, origin)
         try:
             return self._drafted(crossing, draft)
@@ -128,15 +116,15 @@ class OutboundDesk:
         if state is State.DRAFTED:
             desk.move(tx, crossing, State.CHECKED)
         if manifest.kind is Kind.MODEL:  # what the job has taken in since it was drafted is in its lineage too
-            manifest = self._with_lineage(tx, manifest)
-        covering = self._covering(tx, manifest)
-        decision = desk.policy.decide(self._facts(tx, row, manifest, covering), crossing)
+            manifest = self._origins.with_lineage(tx, manifest)
+        covered = covering(desk, tx, manifest)
+        decision = desk.policy.decide(outbound_facts(desk, tx, row, manifest, covered), crossing)
         match decision:
             case Release(rules=rules):
                 self._decided(tx, crossing, manifest.order, "release", rules)
                 if state is State.HELD:
                     desk.move(tx, crossing, State.APPROVED)
-                used = tuple(sorted({g.statement for g in covering}))
+                used = tuple(sorted({g.statement for g in covered}))
                 self._seal(tx, manifest.model_copy(update={"approvals": used}))
             case Hold(rules=rules, needs=needs):
                 if state is not State.HELD:
@@ -172,7 +160,7 @@ class OutboundDesk:
         header = CandidateHeader(order=order.id, kind=Kind.NOTICE, recipient=order.peer, slot=len(said), size=len(data))
         crossing = crossing_id(order.id, Kind.NOTICE, order.peer, len(said))
         checked = payloads.opened(order.order, Kind.NOTICE, len(said), data)
-        origin = self._origin(tx, order.order, header)
+        origin = self._origins.of(tx, order.order, header)
         self._insert(tx, self._sealed(order.order, header, crossing, checked, Digest.of(data), origin))
         self.proceed(tx, crossing)
 
@@ -210,17 +198,9 @@ class OutboundDesk:
             raise Refusal(Code.ID_MISMATCH, "The order's id is not the digest of its body.")
         if order.issuer != self._desk.site or order.zone != header.recipient:
             raise Refusal(Code.WRONG_RECIPIENT, "The order names another issuer or zone than its crossing.")
-        if order.base is not None and self._job_of_model(tx, order.base) is None:
+        if order.base is not None and self._origins.job_of(tx, order.base) is None:
             raise Refusal(Code.NOT_FOUND, "The order starts from a model that never crossed this border.")
         return order
-
-    def _job_of_model(self, tx: Transaction, model: Digest) -> str | None:
-        row = tx.row(
-            "SELECT job FROM crossing INDEXED BY model_by_plaintext"
-            " WHERE direction = 'out' AND kind = 'model' AND plaintext = ?",
-            model,
-        )
-        return row["job"] if row else None
 
     def _checked(self, order: Order, header: CandidateHeader, crossing: CrossingId, payload: Buffer) -> Checked:
         """Check a candidate. One that fails costs what one that passes costs, and the peer hears `not_released`."""
@@ -297,12 +277,6 @@ class OutboundDesk:
         )
         return Draft(manifest, key, header.contributors, plaintext)
 
-    def _origin(self, tx: Transaction, order: Order, header: CandidateHeader) -> Origin:
-        """Look up where a payload comes from and whom it may go on to."""
-        lineage, named = self._lineage(tx, order, header.kind, header.recipient)
-        commitments = self._commitments(tx, order) if header.kind in RELEASES else ()
-        return Origin(lineage, named, commitments, self._desk.now(tx))
-
     def _insert(self, tx: Transaction, draft: Draft) -> None:
         """Make a draft durable: its row, its order's row where it is one, its charge, its entry."""
         desk, manifest = self._desk, draft.manifest
@@ -315,7 +289,7 @@ class OutboundDesk:
         if manifest.kind is Kind.ORDER:
             self._open(tx, manifest, draft)
         if manifest.kind is Kind.MODEL:
-            self._inherit(tx, manifest.job, draft.plaintext)
+            self._origins.inherit(tx, manifest.job, draft.plaintext)
         kept = sealing.wrap(draft.content_key, desk.keys.sealing.public, context=content_context(crossing))
         tx.execute(
             "INSERT INTO crossing(id, direction, state, kind, peer, job, order_id, slot, draft, sealed, size,"
@@ -353,19 +327,6 @@ class OutboundDesk:
         )
         desk.move(tx, crossing, State.DRAFTED, new=True)
 
-    def _inherit(self, tx: Transaction, job: JobId, model: Digest) -> None:
-        """Let a model that crossed under another job before keep the lineage it had: its bytes hold the same data."""
-        rows = tx.execute(
-            "SELECT envelope FROM crossing WHERE direction = 'out' AND kind = 'model' AND plaintext = ? AND job != ?"
-            " AND envelope IS NOT NULL",
-            model,
-            job,
-        ).fetchall()
-        for earlier in (manifest_of(bytes(row["envelope"])) for row in rows):
-            named = json.dumps(list(earlier.recipients))
-            for site in earlier.lineage:
-                tx.execute("INSERT OR IGNORE INTO taint VALUES(?, ?, ?)", job, site, named)
-
     def _open(self, tx: Transaction, manifest: Manifest, draft: Draft) -> None:
         """Enter an order that this site gives. One order a job and zone."""
         body = self._desk.blobs.read(manifest.payload.digest)
@@ -384,12 +345,7 @@ class OutboundDesk:
                 manifest.job,
                 bytes(plain),
             )
-        if order.base is not None:
-            tx.execute(
-                "INSERT OR IGNORE INTO taint SELECT ?, site, recipients FROM taint WHERE job = ?",
-                manifest.job,
-                self._job_of_model(tx, order.base),
-            )
+        self._origins.inherit_base(tx, order)
 
     def _seal(self, tx: Transaction, manifest: Manifest) -> None:
         """Sign the manifest under the next sequence number, and log it."""
@@ -408,96 +364,6 @@ class OutboundDesk:
             final.crossing,
         )
         desk.move(tx, final.crossing, State.LOGGED)
-
-    def _facts(
-        self, tx: Transaction, row: sqlite3.Row, manifest: Manifest, covering: tuple[approvals.Given, ...]
-    ) -> Facts:
-        """Compute what policy is told."""
-        desk = self._desk
-        order = desk.order(tx, manifest.order)
-        known = order is not None and expects(order.order, manifest.kind, manifest.slot)
-        release = manifest.kind in RELEASES
-        exact = canonical.load(Contributors, bytes(row["contributors"])) if row["contributors"] else None
-        named = frozenset(manifest.recipients)
-        recipients = named
-        if order and manifest.kind is Kind.ORDER:
-            named, recipients = frozenset(s.id for s in desk.genesis.roster.sites), frozenset(order.order.recipients)
-        charged = tx.row("SELECT bits FROM charge WHERE crossing = ?", manifest.crossing)
-        return Facts(
-            action=Action.RELEASE if release else Action.SEND,
-            kind=manifest.kind,
-            sender=desk.site,
-            recipient=manifest.recipient,
-            purpose=manifest.purpose,
-            order_purpose=order.order.purpose if order else "",
-            lineage=frozenset(manifest.lineage),
-            recipients=recipients,
-            named=named,
-            order_known=known
-            and order is not None
-            and (manifest.kind is Kind.NOTICE or (order.is_open and not desk.expires(order.order, desk.now(tx)))),
-            checks=frozenset(manifest.checks),
-            approving_organisations=len({g.organisation for g in covering}),
-            vehicles=exact.vehicles if exact else 0,
-            minimum_vehicles=payloads.minimum_vehicles(order.order, manifest.kind) if order else 2**53,
-            bits=manifest.information_bits,
-            bits_left=int(charged["bits"]) if charged else 0,
-        )
-
-    def _with_lineage(self, tx: Transaction, manifest: Manifest) -> Manifest:
-        order = self._desk.order(tx, manifest.order)
-        if order is None:
-            raise Refusal(Code.ORDER_UNKNOWN, "No such order stands in this border's ledger.")
-        lineage, named = self._lineage(tx, order.order, manifest.kind, manifest.recipient)
-        return manifest.model_copy(update={"lineage": lineage, "recipients": named})
-
-    def _lineage(
-        self, tx: Transaction, order: Order, kind: Kind, recipient: SiteId
-    ) -> tuple[tuple[SiteId, ...], tuple[SiteId, ...]]:
-        """Return what zones' data a payload holds, and whom it may go on to.
-
-        A model holds the data of every release this job has taken in, whatever its maker says, and may go only where
-        all of them may.
-        """
-        if kind in RELEASES:
-            return (self._desk.site,), order.recipients
-        if kind is not Kind.MODEL:
-            return (), (recipient,)
-        rows = tx.execute("SELECT site, recipients FROM taint WHERE job = ?", order.job).fetchall()
-        named = set(order.recipients)
-        for row in rows:
-            named &= set(json.loads(row["recipients"]))
-        return tuple(sorted({SiteId(row["site"]) for row in rows})), tuple(sorted(SiteId(n) for n in named))
-
-    def _commitments(self, tx: Transaction, order: Order) -> tuple[Digest, ...]:
-        row = tx.row(
-            "SELECT commitment FROM snapshot WHERE dataset = ? AND snapshot = ?",
-            order.dataset.dataset,
-            order.dataset.snapshot,
-        )
-        return (Digest(row["commitment"]),) if row else ()
-
-    def _covering(self, tx: Transaction, manifest: Manifest) -> tuple[approvals.Given, ...]:
-        """Return the approvals that cover a release."""
-        if manifest.kind not in RELEASES:
-            return ()
-        order = self._desk.order(tx, manifest.order)
-        if order is None:
-            return ()
-        earlier = tx.row(
-            "SELECT count(*) FROM crossing WHERE order_id = ? AND kind = ? AND direction = 'out'"
-            " AND sequence IS NOT NULL",
-            manifest.order,
-            manifest.kind.value,
-        )
-        return approvals.covering(
-            given(tx),
-            self._desk.genesis.roster,
-            manifest,
-            order.order,
-            earlier[0] if earlier else 0,
-            self._desk.now(tx),
-        )
 
     def _decided(
         self,
@@ -527,25 +393,6 @@ class OutboundDesk:
                 }
             ),
         )
-
-
-def given(tx: Transaction) -> tuple[approvals.Given, ...]:
-    """Return every approval in the ledger."""
-    return tuple(
-        approvals.Given(
-            Digest(row["statement"]),
-            row["person"],
-            row["organisation"],
-            _statement(row["type"], bytes(row["body"])),
-        )
-        for row in tx.execute("SELECT * FROM approval")
-    )
-
-
-@lru_cache(maxsize=256)
-def _statement(payload_type: str, payload: bytes) -> StandingApproval | Approval:
-    """Parse an approval; the few that are in force are kept parsed."""
-    return approvals.statement(payload_type, payload)
 
 
 def status_of(row: sqlite3.Row) -> CandidateStatus:

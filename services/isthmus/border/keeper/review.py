@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from isthmus.border.keeper import approvals
 from isthmus.border.keeper.desk import needs_of
-from isthmus.border.keeper.outbound import given, status_of
+from isthmus.border.keeper.outbound import status_of
+from isthmus.border.keeper.outbound_facts import given
 from isthmus.border.keeper.states import Outbound as State
 from isthmus.contracts.approvals import REJECTION_TYPE, Approval, Rejection
 from isthmus.contracts.crossings import Kind, Manifest

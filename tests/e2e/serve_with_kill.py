@@ -1,7 +1,8 @@
-"""Serve a border that kills itself (SIGKILL): `serve_with_kill.py border <folder>`.
+"""Serve a border that kills itself (SIGKILL), again and again: `serve_with_kill.py border <folder>`.
 
 It dies at each move that `<folder>/dooms` names, the first time that it comes there. What has struck is written to
-`<folder>/struck` before.
+`<folder>/struck` before. Each life is a process of its own, forked from one that has only imported: so a new one is
+there at once, and has nothing of the last one but its files.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,22 @@ def killing(folder: Path) -> Callable[[Move], None]:
     return observe
 
 
+def live(folder: Path) -> int:
+    """Serve in a new process; return its status when it has ended."""
+    child = os.fork()
+    if child == 0:
+        journal.configure(f"border {os.getpid()}")
+        try:
+            asyncio.run(main(folder))
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
 if __name__ == "__main__":
-    journal.configure(f"border {os.getpid()}")
-    asyncio.run(main(Path(sys.argv[2])))
+    while os.WIFSIGNALED(status := live(Path(sys.argv[2]))):
+        if os.WTERMSIG(status) != signal.SIGKILL:
+            break
+    sys.exit(1)

@@ -11,7 +11,6 @@ import asyncio
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,22 +46,10 @@ def killing(folder: Path) -> Callable[[Move], None]:
     return observe
 
 
-def live(folder: Path) -> int:
-    """Serve in a new process; return its status when it has ended."""
-    child = os.fork()
-    if child == 0:
-        journal.configure(f"border {os.getpid()}")
-        try:
-            asyncio.run(main(folder))
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitpid(child, 0)[1]
-
-
 if __name__ == "__main__":
-    while os.WIFSIGNALED(status := live(Path(sys.argv[2]))):
-        if os.WTERMSIG(status) != signal.SIGKILL:
-            break
-    sys.exit(1)
+    while child := os.fork():
+        status = os.waitpid(child, 0)[1]
+        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+            sys.exit(1)
+    journal.configure(f"border {os.getpid()}")
+    asyncio.run(main(Path(sys.argv[2])))

@@ -32,8 +32,10 @@ BAD: dict[str, tuple[bytes, Code]] = {
     "one byte too many": (b"HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n" + bytes(101), Code.TOO_LARGE),
     "fewer bytes than it says": (b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nshort", Code.PEER_UNREACHABLE),
     "more in chunks than it says": (
-        b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n"
-        b"4\r\ngood\r\n5\r\nextra\r\n0\r\n\r\n",
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"4\r\ngood\r\n5\r\nextra\r\n0\r\n\r\n"
+        ),
         Code.PEER_UNREACHABLE,
     ),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", Code.PEER_UNREACHABLE),

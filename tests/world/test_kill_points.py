@@ -206,7 +206,8 @@ def test_worker_or_coordinator_killed_at_each_call(
     world = home_of(template, tmp_path, dooms)
     assert finish(world) == undisturbed[1]
     assert dooms - world.dooms, "nobody was killed"
-    if call != "deliveries":  # how often news is asked for differs from run to run
+    if site != HQ and call != "deliveries":
+        # A worker calls one at a time; how often it asks for news differs from run to run.
         assert all(doom.number > expected for doom in dooms & world.dooms)
 
 

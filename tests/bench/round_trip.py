@@ -20,6 +20,7 @@ from bench.recipe import algorithm_of, name_of
 from bench.serve import SIZES
 from isthmus.border.settings import BorderSettings
 from isthmus.cli import federation
+from isthmus.cli.supervisor import ALLOCATOR
 from isthmus.client.border import BorderClient
 from isthmus.client.jobs import JobsClient
 from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE
@@ -68,7 +69,9 @@ class Federation:
             for part in ("border", "coordinator" if site == HQ else "zone"):
                 log = (self.home / f"{site}-{part}.log").open("wb")
                 command = [sys.executable, str(Path(__file__).with_name("serve.py")), part, str(self.home / site)]
-                self.processes[f"{site} {part}"] = subprocess.Popen(command, stdout=log, stderr=log)
+                self.processes[f"{site} {part}"] = subprocess.Popen(
+                    command, stdout=log, stderr=log, env={**ALLOCATOR, **os.environ}
+                )
 
     def stop(self) -> None:
         for process in self.processes.values():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from isthmus.cli.federation import DEMO_QUOTAS
 from isthmus.contracts.crossings import HeadProof, Kind
 from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import Digest, JobId, Name
@@ -171,11 +172,12 @@ def test_an_order_larger_than_any_is_turned_away_unread(scene: Scene) -> None:
 
 
 def test_a_flood_of_orders_ends_at_the_quota(scene: Scene) -> None:
-    """One order is open; three more fit. The others reserve nothing, and the quota is back when orders close."""
-    orders = [new(job=JobId(f"job-{number:016x}")) for number in range(9)]
-    for order in orders[:3]:
+    """One order is open; as many more fit as the quota has. The others reserve nothing; a closed one makes room."""
+    room = DEMO_QUOTAS.open_orders_per_peer - 1
+    orders = [new(job=JobId(f"job-{number:016x}")) for number in range(room + 5)]
+    for order in orders[:room]:
         assert offered(scene, order, Kind.ORDER) is None
-    for order in orders[3:]:
+    for order in orders[room:]:
         with unharmed(scene, CN, refused=Code.QUOTA_EXCEEDED):
             assert offered(scene, order, Kind.ORDER) is Code.QUOTA_EXCEEDED
     scene.keeper(CN).close_order(CloseOrder(order=order_id(orders[0])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from isthmus.cli.federation import DEMO_QUOTAS
 from isthmus.contracts.crossings import Receipt
 from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import JobId
@@ -28,11 +29,11 @@ def given(scene: Scene, number: int, *, hours: int) -> Code | None:
 
 
 def test_expired_orders_make_room_for_new_ones(scene: Scene) -> None:
-    codes = [given(scene, number, hours=1) for number in range(5)]
+    codes = [given(scene, number, hours=1) for number in range(DEMO_QUOTAS.open_orders_per_peer + 1)]
     assert Code.QUOTA_EXCEEDED in codes, "a peer cannot keep more orders open than its quota"
     accepted = codes.count(None)
     scene.clock.advance(2 * HOUR)
-    assert given(scene, 9, hours=24) is None
+    assert given(scene, 99, hours=24) is None
     closed = [
         entry
         for text in scene.keeper(CN).entries(Log.INTERNAL, 0).entries

@@ -44,8 +44,8 @@ CERTIFICATE_DAYS = 365
 SEED = 32
 
 DEMO_QUOTAS = Quotas(
-    open_orders_per_peer=4,
-    orders_per_peer=64,
+    open_orders_per_peer=16,
+    orders_per_peer=4096,
     information_bits_per_order=8 * (64 << 30),
     information_bits_per_peer=8 * (256 << 30),
 )

@@ -59,6 +59,7 @@ async def serve(
         http=http,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
     )
     config.load()

@@ -168,8 +168,12 @@ def manifest_of(envelope: bytes) -> Manifest:
     return canonical.load(Manifest, signing.parse_envelope(envelope).payload)
 
 
+@lru_cache(maxsize=8)
 def verified_manifest(envelope: bytes, peer: Site) -> Manifest:
-    """Verify an envelope by `peer`'s pinned key and return its manifest."""
+    """Verify an envelope by `peer`'s pinned key and return its manifest.
+
+    Gate and keeper both ask, of the same bytes under the same key within one crossing: the answer is kept that long.
+    """
     return canonical.load(Manifest, signing.verify(envelope, CROSSING_TYPE, peer.signing))
 
 

@@ -43,4 +43,4 @@ lock: $(STAMP)  ## resolve the dependencies again
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .isthmus .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
-	rm -rf demo-report.json demo-evidence bench-report.json
+	rm -rf demo-report.json demo-evidence roots.json bench-report.json

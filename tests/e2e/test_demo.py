@@ -20,10 +20,11 @@ pytestmark = pytest.mark.e2e
 ATTEMPTS = {
     "raw rows without a permit": ("cn-shanghai", "permit_missing"),
     "an order for an unknown algorithm": ("cn-shanghai", "algorithm_unknown"),
-    "a recipient outside the named ones": ("cn-shanghai", "recipient_not_named"),
+    "a recipient outside the named ones": ("hq", "recipient_not_named"),
     "a replayed crossing": ("cn-shanghai", "replayed"),
     "a key for a column group outside the order": ("cn-shanghai", "group_not_in_order"),
     "a self-approval": ("cn-shanghai", "approval_invalid"),
+    "one officer in place of two": ("cn-shanghai", "approval_missing"),
     "a tampered update": ("hq", "payload_altered"),
     "a forked ledger": ("hq", "ledger_forked"),
 }

@@ -54,7 +54,8 @@ def broken(value: float) -> bytes:
 
 UNTOUCHED: dict[str, tuple[Kind, dict[str, Any], Code]] = {
     "to another than who ordered": (Kind.MODEL_UPDATE, {"recipient": US}, Code.RECIPIENT_NOT_NAMED),
-    "to itself": (Kind.MODEL_UPDATE, {"recipient": CN}, Code.SENDER_UNKNOWN),
+    "to itself": (Kind.MODEL_UPDATE, {"recipient": CN}, Code.RECIPIENT_NOT_NAMED),
+    "to a site that nobody knows": (Kind.MODEL_UPDATE, {"recipient": "kp-pyongyang"}, Code.RECIPIENT_NOT_NAMED),
     "after the last round": (Kind.MODEL_UPDATE, {"slot": ROUNDS}, Code.SLOT_UNEXPECTED),
     "rows that nobody ordered": (Kind.EXTRACT, {}, Code.SLOT_UNEXPECTED),
     "an order": (Kind.ORDER, {}, Code.FORBIDDEN),

@@ -1,7 +1,8 @@
 """Set-up: make the sites of a federation, each with its own home, keys, tokens, policy and genesis.
 
 Everything secret is made here, goes into files that only their owner reads, and never leaves the site it is made for:
-the sites know each other by public keys and certificates alone. Nothing that exists is overwritten.
+the sites know each other by public keys and certificates alone. Nothing that exists is overwritten. A home appears
+whole or not at all: it is made beside its place, as `<home>.new-<random>`, and moved there last.
 
 On disk: `<home>/<site>/{settings.toml, genesis.json, policy, tokens, keys, store, blobs, ledger.db}`,
 `<home>/people/<person>/` for the keys and tokens of persons, `<home>/roots.json` for the auditor.
@@ -11,9 +12,12 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import shutil
 import socket
+import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
@@ -23,7 +27,7 @@ from cryptography.x509.oid import NameOID
 
 from isthmus.border.keeper.keystore import FileKeyStore
 from isthmus.border.keeper.policy import Policy
-from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import Digest, Name, OrganisationId, PersonId, SiteId
 from isthmus.contracts.inside import InsideRole
 from isthmus.contracts.orders import Algorithm
@@ -35,8 +39,6 @@ from isthmus.proof import canonical
 from isthmus.proof.signing import SigningKey
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from isthmus.border.keeper.keystore import BorderKeys
     from isthmus.kit.clock import Clock
 
@@ -106,21 +108,46 @@ def demo_plan() -> FederationPlan:
 
 
 def create(home: Path, plan: FederationPlan, clock: Clock | None = None) -> None:
-    """Make every site of `plan` under `home`.
+    """Make every site of `plan` under `home`, which is not there yet or is empty.
 
     Raises:
-        Refusal: a federation is there already.
+        Refusal: `ALREADY_EXISTS`: something is there already.
+        Fault: `STORAGE_FAILED`: the folder cannot be made. Nothing is left of it.
     """
-    if (home / "roots.json").exists():
-        raise Refusal(
-            Code.ALREADY_EXISTS,
-            f"A federation stands in {home} already.",
-            remedy="Choose another home with ISTHMUS_HOME, or remove this one yourself.",
-        )
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        place = home.resolve()
+        _check_vacant(place, home)
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=f"{place.name}.new-", dir=place.parent))
+        try:
+            _make_federation(making, plan, (clock or SystemClock()).now())
+            making.rename(place)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise Fault(
+            Code.STORAGE_FAILED,
+            f"The federation cannot be made in {home}.",
+            why=f"{error.strerror}." if error.strerror else "",
+            remedy="Choose a home in a folder where you may write and with room left, and run this again.",
+        ) from error
+
+
+def _check_vacant(place: Path, home: Path) -> None:
+    if not place.exists() or not any(place.iterdir()):
+        return
+    whole = (place / "roots.json").exists()
+    raise Refusal(
+        Code.ALREADY_EXISTS,
+        f"A federation stands in {home} already." if whole else f"{home} is not empty.",
+        remedy="Choose another home with ISTHMUS_HOME, or remove this one yourself.",
+    )
+
+
+def _make_federation(home: Path, plan: FederationPlan, now: int) -> None:
     for site in plan.sites:
         (home / site.id).mkdir(mode=0o700)
-    now = (clock or SystemClock()).now()
     made = {site.id: _make_keys(home / site.id, site, now) for site in plan.sites}
     sites = tuple(_public(site, *made[site.id]) for site in plan.sites)
     persons = tuple((person.zone, _make_person(home, person)) for person in plan.persons)

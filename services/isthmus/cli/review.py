@@ -25,9 +25,11 @@ from isthmus.contracts.approvals import (
     Rejection,
     StandingApproval,
 )
+from isthmus.contracts.crossings import PrivacyEvent
 from isthmus.contracts.errors import Code, Refusal
-from isthmus.contracts.identifiers import PersonId
+from isthmus.contracts.identifiers import PersonId, SiteId
 from isthmus.contracts.inside import CandidateStatus, InsideRole, Review, ReviewItem, SignedStatement
+from isthmus.contracts.roster import PersonRole
 from isthmus.proof import canonical
 
 if TYPE_CHECKING:
@@ -71,10 +73,7 @@ def show(release: Release, *, site: Site, home: HomeFolder = DEFAULT_HOME, json:
         ("can say at most", f"{m.information_bits} bits"),
         ("behind it", f"about {m.contributors.vehicles} vehicles" if m.contributors else "not stated"),
         ("checked", ", ".join(m.checks)),
-        (
-            "protected by",
-            ", ".join(f"{p.mechanism} {p.parameter} at the {p.enforced_by}" for p in m.privacy) or "nothing",
-        ),
+        ("protected by", ", ".join(protection(p) for p in m.privacy) or "nothing"),
         ("needs", ", ".join(item.needs)),
         ("signed by", ", ".join(item.signed_by) or "nobody"),
         ("--once lets pass", "this release alone, until " + _date(item.single.expires_at)),
@@ -98,6 +97,7 @@ def approve(
     """Sign a held release, as an officer. It goes when officers of two organisations have signed."""
     opened = Home.open(home)
     screen = Screen(machine=json)
+    key = _key(opened, site, person)
 
     async def sign() -> CandidateStatus:
         from isthmus.cli.connections import border_of
@@ -105,7 +105,7 @@ def approve(
         async with border_of(opened.site(site), InsideRole.OFFICER) as border:
             item = find((await border.review()).items, release)
             screen.note(_class_of(item.standing) if standing else f"release {item.manifest.crossing} alone")
-            return await border.approve(approval(_key(opened, person), item, standing=standing))
+            return await border.approve(approval(key, item, standing=standing))
 
     _show_status(screen, person, "approved", asyncio.run(sign()))
 
@@ -116,13 +116,14 @@ def reject(
 ) -> None:
     """Refuse a held release, as an officer. One is enough."""
     opened = Home.open(home)
+    key = _key(opened, site, person)
 
     async def sign() -> CandidateStatus:
         from isthmus.cli.connections import border_of
 
         async with border_of(opened.site(site), InsideRole.OFFICER) as border:
             item = find((await border.review()).items, release)
-            return await border.reject(rejection(_key(opened, person), item))
+            return await border.reject(rejection(key, item))
 
     _show_status(Screen(machine=json), person, "rejected", asyncio.run(sign()))
 
@@ -173,6 +174,15 @@ def rejection(key: "SigningKey", item: ReviewItem) -> SignedStatement:
     return SignedStatement(envelope=key.sign(REJECTION_TYPE, canonical.dump(body)).decode())
 
 
+def protection(event: PrivacyEvent) -> str:
+    """Say what was done to a release, in units that people read."""
+    match event.mechanism:
+        case "l2_clip":
+            return f"L2 norm clipped to {event.parameter / 1e6} by the {event.enforced_by}"
+        case "band":
+            return f"figures banded to {event.parameter / 1e4:g} cm by the {event.enforced_by}"
+
+
 def _is_about(body: StandingApproval | Approval, item: ReviewItem) -> bool:
     manifest = item.manifest
     common = (body.zone, body.recipients, body.purpose, body.policy)
@@ -183,9 +193,21 @@ def _is_about(body: StandingApproval | Approval, item: ReviewItem) -> bool:
     return (body.job, body.order, body.kind) == (manifest.job, manifest.order, manifest.kind)
 
 
-def _key(home: Home, person: PersonId) -> "SigningKey":
+def _key(home: Home, site: SiteId, person: PersonId) -> "SigningKey":
+    """Read the key of an officer of `site`.
+
+    Raises:
+        Refusal: `FORBIDDEN`: they are no officer there.
+    """
     from isthmus.cli.federation import officer_key
 
+    officers = [known.id for known in home.site(site).roster().persons if PersonRole.OFFICER in known.roles]
+    if person not in officers:
+        raise Refusal(
+            Code.FORBIDDEN,
+            f"{person} is not an officer of {site}.",
+            remedy=f"Its officers are: {', '.join(officers)}." if officers else f"{site} has no officers.",
+        )
     return officer_key(home.path, person)
 
 

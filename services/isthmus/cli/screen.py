@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -53,6 +54,11 @@ MACHINE_CODES = frozenset(
     }
 )
 """Codes by which a machine, not a rule, said no."""
+
+
+COPIED = frozenset({"id", "release", "crossing", "code", "order", "job", "model", "root", "site", "zone"})
+"""Columns of ids and codes, which people copy."""
+WIDEST = 10_000
 
 
 def exit_for(code: Code | None) -> Exit:
@@ -112,7 +118,7 @@ class Screen:
             if isinstance(part, str):
                 self._out.print(Text(printable(part)), soft_wrap=True)
             else:
-                self._out.print(part)
+                self._out.print(_whole(part, self._out), crop=False)
 
     def note(self, text: str, style: str = "") -> None:
         """Tell people how things go."""
@@ -163,10 +169,25 @@ class Bar:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Return a table of plain text; a cell that is a `Text` keeps its style."""
+    """Return a table of plain text; a cell that is a `Text` keeps its style.
+
+    The first column and those that are copied from (`COPIED`) are not broken; others are, where space is short.
+    """
     made = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        made.add_column(Text(column), overflow="fold")
+    for place, name in enumerate(columns):
+        made.add_column(Text(name), overflow="fold", no_wrap=place == 0 or name in COPIED)
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
+        cells = [cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row]
+        for column, cell in zip(made.columns, cells, strict=True):
+            if column.no_wrap:
+                column.min_width = max(column.min_width or 0, cell.cell_len)
+        made.add_row(*cells)
     return made
+
+
+def _whole(part: RenderableType, console: Console) -> RenderableType:
+    """Let a table be wider than the screen where its words would not stay whole: a cut id is worth nothing."""
+    if isinstance(part, Table):
+        needs = Measurement.get(console, console.options.update(width=WIDEST), part).minimum
+        part.width = needs if needs > console.width else None
+    return part

@@ -51,7 +51,7 @@ def read_roots(path: Path | None) -> Roots:
     """Read what a verifier trusts.
 
     Raises:
-        Refusal: there is none, or it is malformed.
+        Refusal: there is none, or the file is no roots.
         Fault: `CONFIGURATION`: the file cannot be read.
     """
     if path is None:
@@ -63,6 +63,13 @@ def read_roots(path: Path | None) -> Roots:
         )
     try:
         return canonical.load(Roots, path.read_bytes())
+    except Refusal as refusal:
+        raise Refusal(
+            refusal.code,
+            f"{path} is not a file of roots.",
+            why=refusal.what,
+            remedy="Give the roots.json that `isthmus setup` wrote, obtained by another way than the bundle.",
+        ) from None
     except OSError as error:
         raise Fault(Code.CONFIGURATION, f"The roots {path} cannot be read.", why=error.strerror or "") from error
 

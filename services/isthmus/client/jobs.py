@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from isthmus.client.problems import error_of, reaching, read
@@ -22,29 +25,48 @@ from isthmus.contracts.wire import Wire
 from isthmus.proof import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import httpx2
 
     from isthmus.contracts.identifiers import JobId
 
+Answer = TypeVar("Answer")
 Model = TypeVar("Model", bound=Wire)
 
 WAIT_S = 25.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+PATIENCE_S = 60.0
+"""How long a watch waits for a coordinator that does not answer: long enough for one that is started again."""
 _SERVICE = "The coordinator"
 
 
 class JobsClient:
     """Calls a coordinator with the token of one person.
 
+    Args:
+        http: where the coordinator is.
+        token: the person's.
+        pause: how a watch waits, in seconds, before it asks again.
+        now: a clock in seconds that never runs backwards, by which a watch's patience ends.
+
     Raises (every method):
         Refusal: the coordinator said no, with its code.
         Fault: it does not answer, or could not do it.
     """
 
-    def __init__(self, http: httpx2.AsyncClient, token: str) -> None:
+    def __init__(
+        self,
+        http: httpx2.AsyncClient,
+        token: str,
+        *,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._http = http
         self._headers = {"authorization": f"Bearer {token}"}
+        self._pause = pause
+        self._now = now
 
     async def submit(self, request: JobRequest, key: str | None = None) -> JobView:
         """Submit a job. With a `key`, sending the same again returns the same job."""
@@ -69,15 +91,19 @@ class JobsClient:
         return (await self._get(JobEvents, f"/v1/jobs/{job}/events", query, limit_s=wait_s + 30)).items
 
     async def watch(self, job: JobId, after: int = 0) -> AsyncIterator[JobEvent]:
-        """Yield a job's events as they happen, until it is done or failed."""
+        """Yield a job's events as they happen, each once, until it is done or failed.
+
+        A coordinator that goes away is asked again for what came after the last event, until it has not answered for
+        `PATIENCE_S` seconds.
+        """
         while True:
-            items = await self.events(job, after, WAIT_S)
+            items = await self._patiently(partial(self.events, job, after, WAIT_S))
             for event in items:
                 after = event.ordinal
                 yield event
                 if event.event in {"done", "failed"}:
                     return
-            if not items and (await self.job(job)).state is not JobState.RUNNING:
+            if not items and (await self._patiently(partial(self.job, job))).state is not JobState.RUNNING:
                 return  # watched from after its end
 
     async def results(self, job: JobId) -> JobResults:
@@ -101,6 +127,20 @@ class JobsClient:
         if Digest.of(response.content) != digest:
             raise Fault(Code.PAYLOAD_ALTERED, "The model that came is not the model that was asked for.")
         return response.content
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Return the answer to `ask`; where nothing answers, ask again for a while. A refusal is an answer."""
+        pause, silent_since = FIRST_PAUSE_S, None
+        while True:
+            try:
+                return await ask()
+            except Fault as fault:
+                silent_since = self._now() if silent_since is None else silent_since
+                left = silent_since + PATIENCE_S - self._now()
+                if fault.code is not Code.PEER_UNREACHABLE or left <= 0:
+                    raise
+                await self._pause(min(pause, left))
+                pause = min(2 * pause, LONGEST_PAUSE_S)
 
     async def _get(
         self, model: type[Model], path: str, query: dict[str, str] | None = None, *, limit_s: float = 30

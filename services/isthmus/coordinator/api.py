@@ -10,7 +10,8 @@ import secrets
 from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, Query, Request, Response, Security
+from fastapi.security import HTTPBearer
 
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, JobId
@@ -61,6 +62,8 @@ REQUEST_BODY = {
         "content": {"application/json": {"schema": {"$ref": SCHEMAS.format(model=JobRequest.__name__)}}},
     }
 }
+BEARER = HTTPBearer(scheme_name="token", description="A person's own token.", auto_error=False)
+"""Describes how a caller shows who they are; `people.admit` alone decides."""
 WEIGHTS = {200: {"content": {"application/vnd.safetensors": {"schema": {"type": "string", "format": "binary"}}}}}
 
 
@@ -140,7 +143,7 @@ class JobsApi:
     def routes(self, app: FastAPI) -> None:
         """Add the routes to `app`."""
         store, work = self._store, asyncio.to_thread
-        options: dict[str, Any] = {"responses": ERRORS, "dependencies": [Depends(self.admit)]}
+        options: dict[str, Any] = {"responses": ERRORS, "dependencies": [Security(BEARER), Depends(self.admit)]}
         jobs: dict[str, Any] = {**options, "tags": ["jobs"]}
         models: dict[str, Any] = {**options, "tags": ["models"]}
         weights: dict[str, Any] = {**models, "responses": {**ERRORS, **WEIGHTS}}

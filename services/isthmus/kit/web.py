@@ -44,6 +44,7 @@ STATUS: dict[Code, int] = {
 }
 """HTTP status of a code that is not a plain 422 (refused) or 503 (the machine said no)."""
 
+HEALTH = "/v1/health"
 MAX_BODY = 1 << 20
 
 Model = TypeVar("Model", bound=Wire)
@@ -119,6 +120,7 @@ def make_app(
         description=description,
         lifespan=lifespan,
         openapi_url="/openapi.json" if described else None,
+        docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
     )
     app.add_exception_handler(IsthmusError, _on_known)
@@ -130,8 +132,14 @@ def make_app(
 
 async def _on_known(request: Request, error: Exception) -> Response:
     known = error if isinstance(error, IsthmusError) else Fault(Code.COMPUTE_FAILED, "An unexpected failure.")
-    log.info("refused", path=request.url.path, code=known.code.value)
+    if not _is_probe(request):
+        log.info("refused", path=request.url.path, code=known.code.value)
     return problem(known)
+
+
+def _is_probe(request: Request) -> bool:
+    """Tell whether somebody only looks if the service answers. Whoever shows a token wants more, and is logged."""
+    return request.url.path == HEALTH and "authorization" not in request.headers
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:

@@ -32,6 +32,8 @@ ARROW_TYPES: dict[Dtype, pa.DataType] = {
 }
 MAX_TEXT = 128
 MAX_INT32 = 2**31 - 1
+_TEXTUAL = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+_NUMBER = r"(?i)^\s*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)\s*$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,12 @@ class Source:
     """What refusals speak of."""
 
     name: str
+
+    def refuse_empty(self, table: pa.Table) -> None:
+        """Refuse a table without rows: a header alone is more likely a failed export than a drive."""
+        if table.num_rows == 0:
+            remedy = "Export it again, or leave it out: nothing of it has been stored."
+            raise Refusal(Code.INPUT_INVALID, f"{self.name} has no rows.", remedy=remedy)
 
     def refuse(self, bad: NDArray[np.bool_], column: str, why: str) -> None:
         """Refuse for the first row that is `bad`, if any is."""
@@ -104,7 +112,7 @@ def _is_fit(text: str) -> bool:
 
 def _numbers(values: pa.ChunkedArray, nulls: NDArray[np.bool_], column: Column, source: Source) -> pa.Array:
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
-        raise source.refusal(0, column.name, f"it is {values.type}, not a number.")
+        raise source.refusal(_first_no_number(values), column.name, f"it is {values.type}, not a number.")
     filled = pc.fill_null(values, 0) if nulls.any() else values
     numbers = cast("NDArray[np.float64]", filled.to_numpy().astype(np.float64, copy=False))
     source.refuse(np.isnan(numbers), column.name, "it is not a number (NaN).")
@@ -117,3 +125,15 @@ def _numbers(values: pa.ChunkedArray, nulls: NDArray[np.bool_], column: Column, 
     out = ((numbers < low) | (numbers > high)) & ~nulls
     source.refuse(out, column.name, f"it is not within {low:g} and {high:g}{f' {column.unit}' if column.unit else ''}.")
     return pa.array(numbers, mask=nulls).cast(ARROW_TYPES[column.dtype])
+
+
+def _first_no_number(values: pa.ChunkedArray) -> int:
+    """Return the first row of a column of another type that does not read as a number, 0 where its type alone is wrong.
+
+    One word among numbers makes a column of a CSV file text, so that it is the word's row that has to be found.
+    """
+    type_ = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    if not any(is_text(type_) for is_text in _TEXTUAL):
+        return 0
+    reads = pc.match_substring_regex(values.cast(type_), _NUMBER)
+    return max(0, int(pc.index(pc.fill_null(reads, fill_value=True), value=False).as_py()))

@@ -9,6 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from isthmus.contracts.errors import Code, Refusal
+from isthmus.zone.columns import Source
 from isthmus.zone.tracks import drives_from_tracks
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ def tables_of(path: Path) -> Iterator[pa.Table]:
     """Yield the raw tables in a file: itself where it has a column `vehicle`, else the drives of its tracks.
 
     Raises:
-        Refusal: `INPUT_INVALID` for what is not such a file.
+        Refusal: `INPUT_INVALID` for what is not such a file, or has no rows.
     """
     table = _read(path)
+    Source(path.name).refuse_empty(table)
     if "vehicle" in table.schema.names:
         yield table
     else:

@@ -33,6 +33,8 @@ STEP_S = 1.0 / SAMPLE_RATE_HZ
 SHORTEST_DRIVE_S = 6.0
 LONGEST_GAP_S = 0.5
 NEIGHBOURHOOD_M = 50.0
+MOST_TURNED = 25.2
+"""Four turns, rad: a recording may count turns on instead of wrapping them, but degrees are refused."""
 _TIME_TOLERANCE_S = 0.005
 
 TRACK_COLUMNS = (
@@ -43,7 +45,7 @@ TRACK_COLUMNS = (
     Column("y", Group.MOTION, Dtype.FLOAT64, "m", -1e8, 1e8),
     Column("vx", Group.MOTION, Dtype.FLOAT64, "m/s", -100.0, 100.0),
     Column("vy", Group.MOTION, Dtype.FLOAT64, "m/s", -100.0, 100.0),
-    Column("heading", Group.MOTION, Dtype.FLOAT64, "rad", -1e4, 1e4),
+    Column("heading", Group.MOTION, Dtype.FLOAT64, "rad", -MOST_TURNED, MOST_TURNED),
     Column("length", Group.MOTION, Dtype.FLOAT64, "m", 0.0, 40.0, required=False),
     Column("width", Group.MOTION, Dtype.FLOAT64, "m", 0.0, 10.0, required=False),
     Column("type", Group.MOTION, Dtype.STRING, required=False),
@@ -105,9 +107,10 @@ def drives_from_tracks(table: pa.Table, *, name: str = "the table") -> Iterator[
         name: what to call it in a refusal.
 
     Raises:
-        Refusal: `INPUT_INVALID`, naming row and column; or when no track is long enough.
+        Refusal: `INPUT_INVALID`, naming row and column; or when there is no row, or no track is long enough.
     """
     source = Source(name)
+    source.refuse_empty(table)
     columns = _columns(table, source)
     found = False
     for scene in _scenes(columns, source):

@@ -154,7 +154,13 @@ class Worker:
     async def _handle(self, delivery: Delivery) -> None:
         standing = await asyncio.to_thread(self._progress.standing, delivery.order)
         decision = decide(delivery, standing.state if standing else None)
-        log.info("delivery", kind=delivery.kind.value, order=delivery.order, slot=delivery.slot, event_=delivery.event)
+        log.info(
+            "delivery",
+            kind=delivery.kind.value,
+            order=delivery.order,
+            slot=delivery.slot,
+            delivered_as=delivery.event,
+        )
         match decision:
             case Begin():
                 await self._alone(delivery.order, self._begin(delivery))

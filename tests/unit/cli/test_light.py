@@ -93,6 +93,18 @@ def test_nothing_is_accepted_without_roots(bundle: tuple[Path, Path], capsys: py
     assert json.loads(capsys.readouterr().out)["code"] == "evidence_invalid"
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"\xff\x00"])
+def test_a_file_that_is_no_roots_is_named(
+    bundle: tuple[Path, Path], tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wrong.json").write_bytes(content)
+    arguments = ["verify", str(bundle[0]), "--roots", str(tmp_path / "wrong.json"), "--json"]
+    assert main.run(arguments) == Exit.NOT_ACCEPTED
+    told = json.loads(capsys.readouterr().out)
+    assert str(tmp_path / "wrong.json") in told["what"]
+    assert "roots.json" in told["remedy"]
+
+
 def test_another_federations_roots_are_not_enough(bundle: tuple[Path, Path], tmp_path: Path) -> None:
     other = Pair(tmp_path / "other", (CN, US))
     other.close()

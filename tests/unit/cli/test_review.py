@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 
-from isthmus.cli import review
+from isthmus.cli import main, review
 from isthmus.cli.federation import officer_key
+from isthmus.cli.screen import Exit
+from isthmus.client.border import BorderClient
 from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE, StandingApproval
-from isthmus.contracts.crossings import Kind
+from isthmus.contracts.crossings import Kind, PrivacyEvent
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, Name, SiteId
+from isthmus.kit.tokens import read_token
 from isthmus.proof import canonical, signing
 from world.pair import CN, Pair, model, officers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from isthmus.contracts.inside import ReviewItem
+    from isthmus.cli.homes import SiteHome
+    from isthmus.contracts.inside import InsideRole, ReviewItem
 
 
 @pytest.fixture
@@ -98,3 +105,47 @@ def test_a_release_that_is_not_clearly_meant_is_not_found(pair: Pair, wanted: st
     with pytest.raises(Refusal) as refused:
         review.find((item, item), wanted)
     assert refused.value.code is Code.NOT_FOUND
+
+
+@pytest.fixture
+def reached(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """A pair whose borders the command line reaches without a socket."""
+
+    @asynccontextmanager
+    async def border_of(site: SiteHome, role: InsideRole) -> AsyncIterator[BorderClient]:
+        transport = httpx2.ASGITransport(app=pair.borders[site.id].inside)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://border") as http:
+            yield BorderClient(http, read_token(site.folder / "tokens" / role))
+
+    monkeypatch.setattr("isthmus.cli.connections.border_of", border_of)
+    return pair
+
+
+def test_what_protects_a_release_is_shown_with_its_unit(reached: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    release = held(reached).manifest.crossing
+    arguments = ["review", "show", release, "--site", CN, "--home", str(reached.home)]
+    assert main.run(arguments) == Exit.OK
+    shown = capsys.readouterr().out
+    assert "L2 norm clipped to 10.0 by the border" in shown
+    assert release in shown
+
+
+def test_figures_are_shown_as_banded_in_centimetres() -> None:
+    assert review.protection(PrivacyEvent(mechanism="band", parameter=20_000, enforced_by="border")) == (
+        "figures banded to 2 cm by the border"
+    )
+
+
+@pytest.mark.parametrize("verb", ["approve", "reject"])
+@pytest.mark.parametrize("person", ["nobody.at.all", "maker.us-texas"])
+def test_who_is_no_officer_here_is_told_who_is(
+    reached: Pair, verb: str, person: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = held(reached).manifest.crossing
+    arguments = ["review", verb, release, "--site", CN, "--as", person, "--home", str(reached.home), "--json"]
+    assert main.run(arguments) == Exit.REFUSED
+    told = json.loads(capsys.readouterr().out)
+    assert told["code"] == "forbidden"
+    assert all(officer in told["remedy"] for officer in officers(CN))
+    assert "setup" not in told["remedy"]
+    assert held(reached).signed_by == ()

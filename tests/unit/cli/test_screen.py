@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.cli import main, setup
-from isthmus.cli.screen import Exit, Screen, exit_for, exit_of, printable
+from isthmus.cli.screen import Exit, Screen, exit_for, exit_of, printable, table
 from isthmus.contracts.errors import Code, Fault, Refusal
+from isthmus.contracts.identifiers import Digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,22 @@ def test_a_hostile_text_does_not_reach_the_terminal(capsys: pytest.CaptureFixtur
     captured = capsys.readouterr()
     assert "[red]plain[/red]" in captured.out
     assert not {"\x1b", "\x07", "\x9b"} & set(captured.out + captured.err)
+
+
+def test_an_id_in_a_table_can_be_copied_however_narrow_the_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    digest, job, prose = Digest.of(b"a"), "job-0123456789abcdef", "a remark that says a little more " * 4
+    columns = ("what it is", "root", "job", "code", "remark")
+    rows = [("a first column", digest, job, "recipient_not_named", prose)]
+    Screen(machine=False).result({}, table("Wide", columns, rows))
+    shown = capsys.readouterr().out
+    for whole in ("a first column", digest, job, "recipient_not_named"):
+        assert whole in shown
+    assert prose.strip() not in shown
+    Screen(machine=False).result({}, table("Narrow", ("job", "remark"), [(job, prose)]))
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_an_error_has_four_parts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
 from isthmus.client.border import BorderClient
 from isthmus.client.jobs import JobsClient
@@ -21,6 +22,8 @@ from isthmus.coordinator.people import ANYONE, ROUTES, Credential, people_file, 
 from isthmus.coordinator.progress import Begun, Ended, Stopped
 from isthmus.coordinator.settings import CoordinatorSettings
 from isthmus.coordinator.store import Step
+from isthmus.kit import web
+from isthmus.kit.bell import Bell
 from isthmus.kit.clock import ManualClock
 from isthmus.kit.tokens import write_secret
 from unit.coordinator.jobs import JOB, NOW, US, create, job_request, raw_json, record, request_json
@@ -34,7 +37,7 @@ PEOPLE = {
     PersonId("ada"): Credential(sha256=token_hash(TOKENS["ada"]), role=ApiRole.ENGINEER),
     PersonId("vera"): Credential(sha256=token_hash(TOKENS["vera"]), role=ApiRole.VIEWER),
 }
-DOCUMENTATION = {"/openapi.json", "/docs", "/docs/oauth2-redirect"}
+DOCUMENTATION = {"/openapi.json"}
 
 
 @pytest.fixture
@@ -253,6 +256,82 @@ def test_watching_ends_with_the_job(coordinator: Coordinator) -> None:
     run(test)
 
 
+class Away:
+    """A coordinator that is away for its first `silent_s` seconds, and every second poll after. Pausing passes time."""
+
+    def __init__(self, coordinator: Coordinator, silent_s: float) -> None:
+        self._coordinator = coordinator
+        self._silent_s = silent_s
+        self.time = 0.0
+        self.pauses: list[float] = []
+        self.polls: list[str] = []
+
+    async def handle(self, request: httpx2.Request) -> httpx2.Response:
+        self.polls.append(request.url.params.get("after", ""))
+        if self.time < self._silent_s or len(self.polls) % 2:
+            raise httpx2.ConnectError("refused")
+        async with httpx2.ASGITransport(app=self._coordinator.app) as inner:
+            answer = await inner.handle_async_request(request)
+            return httpx2.Response(answer.status_code, content=await answer.aread())
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.time += seconds
+
+    def client(self, http: httpx2.AsyncClient, token: str = TOKENS["ada"]) -> JobsClient:
+        return JobsClient(http, token, pause=self.pause, now=lambda: self.time)
+
+    def calling(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(transport=httpx2.MockTransport(self.handle), base_url="http://hq")
+
+
+def test_watching_goes_on_when_the_coordinator_has_been_away(coordinator: Coordinator) -> None:
+    away = Away(coordinator, silent_s=50)
+
+    async def test() -> None:
+        create(coordinator.store)
+        told = []
+        async with away.calling() as http:
+            async for event in away.client(http).watch(JOB):
+                told.append((event.ordinal, event.event))
+                if event.event == "submitted":
+                    ends = Step((Stopped(US, Code.PERMIT_MISSING), Ended(JobState.FAILED)))
+                    await asyncio.to_thread(coordinator.store.record, JOB, ends)
+        assert told == [(1, "submitted"), (2, "refused"), (3, "failed")]
+
+    run(test)
+    assert away.pauses[:7] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert away.pauses[-1] == 0.2, "an answer makes it patient anew"
+    assert away.polls[-2:] == ["1", "1"], "it asks for what came after the last event"
+
+
+def test_watching_ends_when_the_coordinator_stays_away(coordinator: Coordinator) -> None:
+    away = Away(coordinator, silent_s=float("inf"))
+
+    async def test() -> None:
+        async with away.calling() as http:
+            with pytest.raises(Fault) as fault:
+                await anext(away.client(http).watch(JOB))
+            assert fault.value.code is Code.PEER_UNREACHABLE
+
+    run(test)
+    assert away.time == pytest.approx(60)
+    assert max(away.pauses) == 5
+
+
+def test_watching_takes_a_refusal_for_an_answer(coordinator: Coordinator) -> None:
+    away = Away(coordinator, silent_s=0)
+
+    async def test() -> None:
+        async with away.calling() as http:
+            with pytest.raises(Refusal) as refused:
+                await anext(away.client(http, "wrong").watch(JOB))
+            assert refused.value.code is Code.UNAUTHENTICATED
+
+    run(test)
+    assert away.pauses == [0.2]
+
+
 def test_a_model_is_served_with_its_lineage_and_refused_when_altered(coordinator: Coordinator, tmp_path: Path) -> None:
     payload = b"weights"
     create(coordinator.store)
@@ -283,7 +362,12 @@ def test_the_description_covers_every_route_its_request_and_its_errors(coordinat
             operation = described["paths"][route.path][next(iter(route.methods)).lower()]
             assert operation["summary"]
             assert operation["tags"]
+            assert ("security" in operation) == (route.path != "/v1/health")
             if route.path != "/v1/health":
+                (scheme,) = operation["security"]
+                (name,) = scheme
+                described_as = described["components"]["securitySchemes"][name]
+                assert (described_as["type"], described_as["scheme"]) == ("http", "bearer")
                 assert operation["responses"]["401"]["content"]["application/json"]["schema"]["$ref"].endswith(
                     "Problem"
                 )
@@ -291,6 +375,37 @@ def test_the_description_covers_every_route_its_request_and_its_errors(coordinat
     text = json.dumps(described)
     for used in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
         assert used in schemas
+
+
+def test_the_description_is_served_and_no_page_that_loads_scripts(coordinator: Coordinator) -> None:
+    async def test() -> None:
+        async with calling(coordinator, None) as http:
+            assert (await http.get("/openapi.json")).json()["info"]["title"] == "Isthmus jobs"
+            for path in ("/docs", "/redoc"):
+                assert (await http.get(path)).status_code == 404
+
+    run(test)
+
+
+def test_only_a_probe_of_health_is_not_logged_when_it_is_refused() -> None:
+    bell = Bell()
+    app = web.make_app(title="t", version="1", description="d", bell=bell)
+
+    async def refuse() -> None:
+        raise Refusal(Code.UNAUTHENTICATED, "No token.")
+
+    for path in ("/v1/health", "/v1/jobs"):
+        app.add_api_route(path, refuse)
+
+    async def test() -> None:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://hq") as http:
+            for headers in ({}, {"authorization": "Bearer guessed"}):
+                for path in ("/v1/health", "/v1/jobs"):
+                    assert (await http.get(path, headers=headers)).status_code == 401
+
+    with capture_logs() as logged:
+        run(test)
+    assert [line["path"] for line in logged] == ["/v1/jobs", "/v1/health", "/v1/jobs"]
 
 
 def test_settings_are_read_from_the_sites_folder(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def test_missing_types_are_defaulted_and_known_ones_mapped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("type", "unicorn"), ("road_type", "corridor"), ("vx", 1e4), ("x", np.nan)]
+    ("column", "value"),
+    [("type", "unicorn"), ("road_type", "corridor"), ("vx", 1e4), ("x", np.nan), ("heading", -90.0)],
 )
 def test_what_is_wrong_is_named_by_row_and_column_and_never_told(column: str, value: Any) -> None:
     good = track("a")
@@ -166,6 +167,38 @@ def test_a_file_that_is_no_table_is_refused_without_its_content(tmp_path: Path, 
         list(tables_of(tmp_path / name))
     assert refusal.value.code is Code.INPUT_INVALID
     assert "canary" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_without_rows_is_refused_by_its_name(tmp_path: Path, kind: str, *, raw: bool) -> None:
+    path = tmp_path / f"tracks.{kind}"
+    table = track("a", vehicle="v" if raw else None).slice(0, 0)
+    (pa.csv.write_csv if kind == "csv" else pq.write_table)(table, path)
+    with pytest.raises(Refusal) as refusal:
+        list(tables_of(path))
+    assert refusal.value.code is Code.INPUT_INVALID
+    assert refusal.value.what == f"tracks.{kind} has no rows."
+    assert refusal.value.remedy
+
+
+def test_a_table_without_rows_is_refused() -> None:
+    assert refusal_of(track("a").slice(0, 0)).what == "tracks.csv has no rows."
+
+
+@pytest.mark.parametrize("word", ["canary", "1.0.0", "1,5", "0x10", "\N{FULLWIDTH DIGIT ONE}", "-", "ca\udcffnary"])
+def test_a_word_among_a_file_s_numbers_is_named_by_its_row_and_never_told(tmp_path: Path, word: str) -> None:
+    rows = [f'scene,a,{0.1 * n},{n}.5,0,10,-1e-3," +.5 ",car' for n in range(70)]
+    for row in (41, 60):
+        rows[row] = f'scene,a,{0.1 * row},"{word}",0,10,0,0,car'
+    content = "\n".join(["scene_id,track_id,t,x,y,vx,vy,heading,type", *rows])
+    (tmp_path / "tracks.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(Refusal) as refusal:
+        list(tables_of(tmp_path / "tracks.csv"))
+    assert refusal.value.code is Code.INPUT_INVALID
+    assert refusal.value.what.startswith("Row 41 of tracks.csv, column x: ")
+    if len(word) > 1:
+        assert word not in str(refusal.value)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

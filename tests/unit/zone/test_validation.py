@@ -131,6 +131,15 @@ def test_a_column_of_another_type_is_refused(column: str, values: list[Any]) -> 
     assert f"column {column}" in refusal_of(drive("s1", **{column: values})).what
 
 
+@pytest.mark.parametrize("type_", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_the_first_text_that_is_no_number_is_named(type_: pa.DataType) -> None:
+    values = pa.array(["1", None, "-2.5e3", " 4 ", "inf", "canary", "7", "other"], pa.string()).cast(type_)
+    refusal = refusal_of(drive("s1", length=values))
+    assert "Row 5 of drives.parquet, column length" in refusal.what
+    assert "canary" not in str(refusal)
+    assert "Row 0" in refusal_of(drive("s1", length=pa.array(["1"] * 8).cast(type_))).what
+
+
 def test_bytes_that_are_not_text_are_refused() -> None:
     bad = pa.Array.from_buffers(pa.string(), 8, pa.array([b"\xff\xfe"] * 8, pa.binary()).buffers())
     assert "vin" in refusal_of(drive("s1", vin=bad)).what

@@ -96,10 +96,28 @@ class Desk:
         Raises:
             Refusal: the genesis does not name it.
         """
-        known = self.genesis.roster.site(site)
-        if known is None or known.id == self.site:
+        known = self._pinned(site)
+        if known is None:
             raise Refusal(Code.SENDER_UNKNOWN, f"{site} is not a peer of {self.site}.")
         return known
+
+    def recipient(self, site: SiteId) -> Site:
+        """Return a pinned peer that something is to be sent to.
+
+        Raises:
+            Refusal: `RECIPIENT_NOT_NAMED`: the genesis does not name it.
+        """
+        known = self._pinned(site)
+        if known is None:
+            raise Refusal(
+                Code.RECIPIENT_NOT_NAMED,
+                f"Nothing is sent to {site}: it is not a peer of {self.site}.",
+                remedy="Name a site of the roster.",
+            )
+        return known
+
+    def _pinned(self, site: SiteId) -> Site | None:
+        return self.genesis.roster.site(site) if site != self.site else None
 
     def move(self, tx: Transaction, crossing: CrossingId, to: Outbound | Inbound, *, new: bool = False) -> None:
         """Move a crossing's state as the tables allow, and tell the observer before and after it is durable."""

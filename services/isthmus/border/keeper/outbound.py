@@ -73,11 +73,12 @@ class OutboundDesk:
         """Take a candidate. The same again gives the same status; it is never drafted twice.
 
         Raises:
-            Refusal: the role may not, the order is unknown or closed, or the payload is not what the order asked for.
+            Refusal: the role may not, the recipient is no peer, the order is unknown or closed, or the payload is not
+                what the order asked for.
         """
         if header.kind not in MAY_SUBMIT.get(role, frozenset()):
             raise Refusal(Code.FORBIDDEN, f"The role {role} does not submit a {header.kind}.")
-        self._desk.peer(header.recipient)
+        self._desk.recipient(header.recipient)
         crossing = crossing_id(header.order, header.kind, header.recipient, header.slot)
         if len(payload) != header.size:
             raise Refusal(Code.TRUNCATED, f"The candidate has {len(payload)} bytes of {header.size}.")
@@ -246,7 +247,7 @@ class OutboundDesk:
         context = content_context(crossing)
         limit = sealing.sealed_size(payloads.largest_payload())
         digest, size = self._desk.blobs.put(sealing.seal(key, checked.data, context=context), limit=limit)
-        peer = self._desk.peer(header.recipient)
+        peer = self._desk.recipient(header.recipient)
         manifest = Manifest(
             version=1,
             crossing=crossing,

@@ -1,4 +1,4 @@
-"""What must fail: eight attempts, each against a border of a throwaway copy, each with the code that stopped it.
+"""What must fail: nine attempts, each against a border of a throwaway copy, each with the code that stopped it.
 
 The rogue holds the coordinator's keys, a zone's keys, or a token inside a zone: each attempt takes what it needs.
 """
@@ -14,18 +14,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from isthmus.border.app import load_genesis
 from isthmus.cli import defaults
 from isthmus.cli.demo.report import Attempt
 from isthmus.cli.demo.rogue import Rogue, enrolled
+from isthmus.cli.federation import officer_key
 from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE
-from isthmus.contracts.crossings import Contributors, HeadProof, Kind, Manifest
+from isthmus.contracts.crossings import Check, Contributors, HeadProof, Kind, Manifest, Receipt
 from isthmus.contracts.errors import Code, IsthmusError
 from isthmus.contracts.identifiers import Digest, JobId, SiteId
-from isthmus.contracts.inside import CandidateHeader, InsideRole, KeyRequest, SignedStatement
+from isthmus.contracts.inside import (
+    CandidateHeader,
+    CandidateStatus,
+    InsideRole,
+    KeyRequest,
+    ReviewItem,
+    SignedStatement,
+)
 from isthmus.contracts.ledger import Log
-from isthmus.contracts.link import Heads, LinkProblem, Opening, Parcel
+from isthmus.contracts.link import Heads, LinkProblem, Opening, Parcel, ParcelAnswer
 from isthmus.contracts.orders import Algorithm, Order
 from isthmus.contracts.raw_table import Group
+from isthmus.contracts.roster import PersonRole
 from isthmus.kit import journal
 from isthmus.kit.clock import SystemClock
 from isthmus.learning import algorithm, weights
@@ -50,22 +60,28 @@ def all_of_them(home: Path, job: JobId) -> tuple[Attempt, ...]:
 
 
 async def _attempts(home: Path, copy: Path, job: JobId) -> tuple[Attempt, ...]:
-    tries: tuple[tuple[str, SiteId, Callable[[Rogue], Awaitable[Code | None]]], ...] = (
-        ("raw rows without a permit", CHINA, _raw_rows),
-        ("an order for an unknown algorithm", CHINA, _unknown_algorithm),
-        ("a recipient outside the named ones", CHINA, _unnamed_recipient),
-        ("a replayed crossing", CHINA, lambda rogue: _replayed(rogue, job)),
-        ("a key for a column group outside the order", CHINA, _other_group),
-        ("a self-approval", CHINA, _self_approval),
-        ("a tampered update", HQ, _tampered),
-        ("a forked ledger", HQ, _forked),
+    tries: tuple[tuple[str, SiteId, Code, Callable[[Rogue], Awaitable[Code | None]]], ...] = (
+        ("raw rows without a permit", CHINA, Code.PERMIT_MISSING, _raw_rows),
+        ("an order for an unknown algorithm", CHINA, Code.ALGORITHM_UNKNOWN, _unknown_algorithm),
+        ("a replayed crossing", CHINA, Code.REPLAYED, lambda rogue: _replayed(rogue, job)),
+        ("a key for a column group outside the order", CHINA, Code.GROUP_NOT_IN_ORDER, _other_group),
+        ("a self-approval", CHINA, Code.APPROVAL_INVALID, _self_approval),
+        ("one officer in place of two", CHINA, Code.APPROVAL_MISSING, _one_officer),
+        ("a recipient outside the named ones", HQ, Code.RECIPIENT_NOT_NAMED, _unnamed_recipient),
+        ("a tampered update", HQ, Code.PAYLOAD_ALTERED, _tampered),
+        ("a forked ledger", HQ, Code.LEDGER_FORKED, _forked),
     )
     with enrolled(home, copy, (HQ, CHINA, TEXAS)) as rogue:
-        return tuple([Attempt(what, border, await _code(attempt(rogue))) for what, border, attempt in tries])
+        return tuple(
+            [
+                Attempt(what, border, await _code(attempt(rogue)), expected.value)
+                for what, border, expected, attempt in tries
+            ]
+        )
 
 
 async def _code(attempt: Awaitable[Code | None]) -> str:
-    """Return the code that stopped an attempt, empty where nothing did."""
+    """Return the code that stopped an attempt, empty where nothing did. Which one it should be is compared later."""
     try:
         code = await attempt
     except IsthmusError as error:
@@ -122,7 +138,20 @@ async def _unknown_algorithm(rogue: Rogue) -> Code | None:
 
 
 async def _unnamed_recipient(rogue: Rogue) -> Code | None:
-    return await _give(rogue, _order(CHINA, recipients=(CHINA, HQ, SiteId("somebody-else"))))
+    """Let China's update, which names China and headquarters alone, reach Texas inside the next model."""
+    job = JobId("job-" + secrets.token_hex(8))
+    ours = _order(CHINA, job=job, recipients=(CHINA, HQ))
+    theirs = _order(TEXAS, job=job)
+    coordinator = rogue.inside(HQ, InsideRole.SUBMITTER)
+    for order in (ours, theirs):
+        await coordinator.submit(_header(order, Kind.ORDER, 0, canonical.dump(order)), canonical.dump(order))
+    checks = tuple(sorted((Check.CLIPPED, Check.CONTRIBUTORS, Check.FINITE, Check.SCHEMA)))
+    update, behind = _zero_update(), Contributors(vehicles=100, windows=10_000)
+    manifest, payload = rogue.sealed(CHINA, ours, Kind.MODEL_UPDATE, 0, update, checks=checks, contributors=behind)
+    if (code := await _upload(rogue, CHINA, manifest, payload)) is not None:
+        raise AssertionError(f"the copy refused an update without fault: {code}")
+    model = weights.encode(initial_weights(1))
+    return (await coordinator.submit(_header(theirs, Kind.MODEL, 1, model), model)).code
 
 
 async def _replayed(rogue: Rogue, job: JobId) -> Code | None:
@@ -146,39 +175,74 @@ async def _other_group(rogue: Rogue) -> Code | None:
 
 
 async def _self_approval(rogue: Rogue) -> Code | None:
-    """Hold a release of one's own, then approve it with a key of one's own."""
+    """Approve a release of one's own job with a key of one's own: the key is of nobody on the zone's roster."""
+    item = await _held(rogue)
+    return (await _approve(rogue, item, SigningKey.generate())).code
+
+
+async def _one_officer(rogue: Rogue) -> Code | None:
+    """Let one real officer sign twice: the release stays held, and what it needs is still missing."""
+    item = await _held(rogue)
+    officer = next(p for p in load_genesis(rogue.home / CHINA).roster.persons if PersonRole.OFFICER in p.roles)
+    key = officer_key(rogue.home, officer.id)
+    await _approve(rogue, item, key)
+    status = await _approve(rogue, item, key)
+    return Code.APPROVAL_MISSING if status.state == "held" and status.needs else status.code
+
+
+async def _held(rogue: Rogue) -> ReviewItem:
+    """Return a release that an accepted order asked for, and that the zone's border holds."""
     order = await _accepted(rogue)
-    update = weights.encode({name: np.zeros_like(value) for name, value in initial_weights(0).items()})
-    header = CandidateHeader(
-        order=order_id(order),
-        kind=Kind.MODEL_UPDATE,
-        recipient=HQ,
-        slot=0,
-        size=len(update),
-        contributors=Contributors(vehicles=100, windows=10_000),
-    )
+    update = _zero_update()
+    header = _header(order, Kind.MODEL_UPDATE, 0, update, Contributors(vehicles=100, windows=10_000))
     await rogue.inside(CHINA, InsideRole.COMPUTE).submit(header, update)
-    officer = rogue.inside(CHINA, InsideRole.OFFICER)
-    item = next(item for item in (await officer.review()).items if item.manifest.order == order_id(order))
-    envelope = SigningKey.generate().sign(STANDING_APPROVAL_TYPE, canonical.dump(item.standing))
-    return (await officer.approve(SignedStatement(envelope=envelope.decode()))).code
+    review = await rogue.inside(CHINA, InsideRole.OFFICER).review()
+    return next(item for item in review.items if item.manifest.order == order_id(order))
+
+
+async def _approve(rogue: Rogue, item: ReviewItem, key: SigningKey) -> CandidateStatus:
+    envelope = key.sign(STANDING_APPROVAL_TYPE, canonical.dump(item.standing))
+    return await rogue.inside(CHINA, InsideRole.OFFICER).approve(SignedStatement(envelope=envelope.decode()))
 
 
 async def _tampered(rogue: Rogue) -> Code | None:
     """Upload an update with a zone's own keys, one bit of the sealed payload flipped on the way."""
     order = _order(TEXAS)
-    header = CandidateHeader(
-        order=order_id(order), kind=Kind.ORDER, recipient=TEXAS, slot=0, size=len(canonical.dump(order))
+    body = canonical.dump(order)
+    await rogue.inside(HQ, InsideRole.SUBMITTER).submit(_header(order, Kind.ORDER, 0, body), body)
+    manifest, payload = rogue.sealed(TEXAS, order, Kind.MODEL_UPDATE, 0, _zero_update())
+    return await _upload(rogue, TEXAS, manifest, bytes([payload[0] ^ 1]) + payload[1:])
+
+
+async def _upload(rogue: Rogue, site: SiteId, manifest: Manifest, payload: bytes) -> Code | None:
+    """Send a crossing to the coordinator's border, signed by `site`, over its own link; return what stopped it."""
+    heads = rogue.borders[site].keeper.heads.heads(HQ)
+    parcel = canonical.dump(Parcel(envelope=rogue.signed_as(site, manifest).decode(), heads=heads))
+    body = len(parcel).to_bytes(4, "big") + parcel + payload
+    async with rogue.link(site, HQ) as http:
+        answer = await http.put(f"/link/{site}/crossings/{manifest.crossing}", content=body)
+    if answer.is_error:
+        return canonical.load(LinkProblem, answer.content).code
+    receipt = canonical.load(ParcelAnswer, answer.content).receipt
+    return canonical.load(Receipt, signing.parse_envelope(receipt.encode()).payload).code
+
+
+def _header(
+    order: Order, kind: Kind, slot: int, payload: bytes, contributors: Contributors | None = None
+) -> CandidateHeader:
+    outward = kind in {Kind.ORDER, Kind.MODEL}
+    return CandidateHeader(
+        order=order_id(order),
+        kind=kind,
+        recipient=order.zone if outward else order.issuer,
+        slot=slot,
+        size=len(payload),
+        contributors=contributors,
     )
-    await rogue.inside(HQ, InsideRole.SUBMITTER).submit(header, canonical.dump(order))
-    manifest, payload = rogue.sealed(TEXAS, order, Kind.MODEL_UPDATE, 0, weights.encode(initial_weights(0)))
-    altered = bytes([payload[0] ^ 1]) + payload[1:]
-    async with rogue.link(TEXAS, HQ) as http:
-        heads = rogue.borders[TEXAS].keeper.heads.heads(HQ)
-        parcel = canonical.dump(Parcel(envelope=rogue.signed_as(TEXAS, manifest).decode(), heads=heads))
-        body = len(parcel).to_bytes(4, "big") + parcel + altered
-        answer = await http.put(f"/link/{TEXAS}/crossings/{manifest.crossing}", content=body)
-    return canonical.load(LinkProblem, answer.content).code
+
+
+def _zero_update() -> bytes:
+    return weights.encode({name: np.zeros_like(value) for name, value in initial_weights(0).items()})
 
 
 async def _forked(rogue: Rogue) -> Code | None:

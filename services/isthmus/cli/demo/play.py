@@ -25,15 +25,18 @@ from isthmus.cli.homes import Home
 from isthmus.cli.ledger import gather
 from isthmus.cli.screen import Exit, Screen
 from isthmus.cli.supervisor import Interrupted, Supervisor, ending_on_signals
-from isthmus.contracts.errors import Code, Fault
+from isthmus.contracts.errors import Code, Fault, IsthmusError, Refusal
+from isthmus.contracts.evidence import FindingCode
 from isthmus.contracts.inside import InsideRole
 from isthmus.contracts.jobs import JobState
 from isthmus.proof import bundle as verifier
+from isthmus.proof import canonical
 from isthmus.zone.results import read_results
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from isthmus.contracts.evidence import Report as Verification
     from isthmus.contracts.identifiers import JobId, SiteId
     from isthmus.contracts.inside import UsageReport
     from isthmus.contracts.jobs import JobEvent, JobResults
@@ -44,6 +47,8 @@ MINUTES = 3
 SEED = 7
 REPORT, EVIDENCE, ROOTS = "demo-report.json", "demo-evidence", "roots.json"
 RESULTS_WITHIN_S = 120.0
+COSIGNED_WITHIN_S = 20.0
+"""Longer than the cadence at which borders exchange heads."""
 LOOKS_EVERY_S = 0.1
 
 
@@ -85,6 +90,7 @@ def _play(stage: Path, out: Path, screen: Screen, supervisor: Supervisor) -> rep
     """Play the six scenes."""
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
+    _require_ours(out)
     screen.note(f"Isthmus demo in {stage}", "bold")
     federation.create(stage, federation.demo_plan())
     with screen.waiting("1/6  Starting three sites: each a border, and behind it a zone or the coordinator ..."):
@@ -96,11 +102,9 @@ def _play(stage: Path, out: Path, screen: Screen, supervisor: Supervisor) -> rep
     screen.note("3/6  Training: 60 rounds, one model, two zones; then each adapts it for itself")
     training = _train(opened, screen)
     with screen.waiting("4/6  Collecting the borders' evidence, and verifying it with the roots alone ..."):
-        roots = out / ROOTS
+        roots, evidence = out / ROOTS, out / EVIDENCE
         shutil.copyfile(stage / ROOTS, roots)
-        evidence = _fresh(out / EVIDENCE)
-        bundles.write(evidence, asyncio.run(gather(opened.sites)))
-        verification = verifier.verify(bundles.read(evidence), verify.read_roots(roots))
+        verification = _verified(opened, evidence, roots)
     with screen.waiting("5/6  A rogue tries what must fail, on a throwaway copy of the borders ..."):
         attempts = attacks.all_of_them(stage, training.job)
     findings = report.Findings(
@@ -132,11 +136,40 @@ def _stage(home: Path | None) -> Iterator[Path]:
         yield Path(folder) / "home"
 
 
-def _fresh(folder: Path) -> Path:
-    """Make room for a new bundle where the demo itself has left an old one."""
-    if folder.is_dir() and all(each.suffix == bundles.SUFFIX for each in folder.iterdir()):
-        shutil.rmtree(folder)
-    return folder
+def _require_ours(out: Path) -> None:
+    """Refuse to overwrite roots or evidence that an earlier demo did not leave: they may be what somebody trusts.
+
+    Raises:
+        Refusal: `ALREADY_EXISTS`.
+    """
+    roots, evidence = out / ROOTS, out / EVIDENCE
+    if not roots.exists() and not evidence.exists():
+        return
+    with contextlib.suppress(IsthmusError):
+        if verifier.verify(bundles.read(evidence), verify.read_roots(roots)).accepted:
+            return
+    raise Refusal(
+        Code.ALREADY_EXISTS,
+        f"{roots} or {evidence} is there, and is not what an earlier demo left.",
+        remedy="Name another folder with --out, or move them away yourself.",
+    )
+
+
+def _verified(home: Home, evidence: Path, roots: Path) -> Verification:
+    """Write the evidence bundle, once every entry in it is cosigned by a peer, and verify it with the roots alone."""
+    trusted = verify.read_roots(roots)
+    deadline = time.monotonic() + COSIGNED_WITHIN_S
+    while True:
+        parts = asyncio.run(gather(home.sites))
+        verification = verifier.verify({part.site: canonical.dump(part) for part in parts}, trusted)
+        awaited = any(finding.code is FindingCode.NOT_YET_COSIGNED for finding in verification.findings)
+        if not awaited or time.monotonic() > deadline:
+            break
+        time.sleep(LOOKS_EVERY_S)
+    if evidence.exists():
+        shutil.rmtree(evidence)
+    bundles.write(evidence, parts)
+    return verification
 
 
 def _ingest(home: Home, screen: Screen) -> None:
@@ -230,7 +263,8 @@ async def _officers(home: Home, job: JobId, screen: Screen) -> AsyncIterator[Non
 
 def _keep(home: Home, screen: Screen) -> None:
     """Leave everything running until Ctrl-C, which is how this is meant to end."""
-    screen.note(f"The jobs API answers on http://{home.coordinator.api}/docs")
+    api = f"http://{home.coordinator.api}"
+    screen.note(f"The jobs API answers on {api}; {api}/openapi.json describes it.")
     screen.note(f"Its token, for the engineer: {home.token_file(home.engineer())}")
     screen.note("Ctrl-C stops everything.")
     with contextlib.suppress(Interrupted):

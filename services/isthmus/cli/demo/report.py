@@ -38,11 +38,15 @@ MICRO = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Something that must fail: what was tried, which border refused, with which code. No code: it was let through."""
+    """Something that must fail: what was tried, at which border, the code that stopped it, and the one that should.
+
+    Without a code it was let through; with another one than expected, something else stopped it.
+    """
 
     attempt: str
     border: str
     code: str
+    expected: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Findings:
 
     def holds(self) -> bool:
         """Tell whether everything that must fail did, and the ledgers were accepted."""
-        return self.verification.accepted and all(a.code for a in self.attempts)
+        return self.verification.accepted and all(a.code == a.expected for a in self.attempts)
 
 
 def write(findings: Findings, path: Path) -> None:
@@ -150,7 +154,9 @@ def _cell(findings: Findings, zone: SiteId, predictor: Predictor, *, crossed: bo
 
 
 def _code(attempt: Attempt) -> Text:
-    return Text(attempt.code, "green") if attempt.code else Text("LET THROUGH", "bold red")
+    if attempt.code == attempt.expected:
+        return Text(attempt.code, "green")
+    return Text(f"{attempt.code or 'LET THROUGH'} (expected {attempt.expected})", "bold red")
 
 
 def _by_kind(usage: UsageReport) -> dict[str, tuple[int, int]]:

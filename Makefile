@@ -39,7 +39,7 @@ bench: $(STAMP)  ## measure a round's overhead and its parts: bench-report.json
 
 lock: $(STAMP)  ## resolve the dependencies again
 	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
-	  --python-version 3.11 --all-extras --group dev --quiet pyproject.toml -o deploy/requirements.lock
+	  --python-version 3.11 --extra site --group dev --quiet pyproject.toml -o deploy/requirements.lock
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .isthmus .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,14 +35,18 @@ def killing(folder: Path) -> Callable[[Move], None]:
     """Return what watches a border's moves, and kills it."""
     struck = folder / "struck"
     struck.touch()
+    striking = threading.Lock()
     left = set((folder / "dooms").read_text().split()) - set(struck.read_text().split())
 
     def observe(move: Move) -> None:
         here = f"{move.direction}-{move.state}-{move.moment}"
-        if here in left:
+        if here not in left:
+            return
+        with striking:  # two threads may come here at the same time: one of them strikes, and nobody leaves
             with struck.open("a") as file:
                 file.write(f"{here}\n")
             os.kill(os.getpid(), signal.SIGKILL)
+            signal.pause()
 
     return observe
 

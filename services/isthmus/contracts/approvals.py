@@ -35,7 +35,7 @@ class StandingApproval(Wire):
     kind: Kind
     algorithm: Algorithm
     dataset: DatasetRef
-    groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=3), SortedUnique]
+    groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=5), SortedUnique]
     recipients: Sites
     purpose: Name
     policy: Digest

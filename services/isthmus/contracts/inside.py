@@ -88,7 +88,7 @@ class KeyRequest(Wire):
     """Ask for the keys of an order's files, sealed to a key made for this run."""
 
     order: OrderId
-    groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=3), SortedUnique]
+    groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=5), SortedUnique]
     run_key: HpkeKey
 
 

@@ -37,7 +37,7 @@ class JobRequest(Wire):
     work: Literal["train", "raw"] = "train"
     algorithm: Name
     zones: Annotated[tuple[ZoneData, ...], Field(min_length=1, max_length=8)]
-    groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=3), SortedUnique] = (Group.MOTION,)
+    groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=5), SortedUnique] = (Group.MOTION,)
     purpose: Name
     recipients: Sites
     training: TrainingPlan | None = None

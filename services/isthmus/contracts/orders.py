@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from isthmus.contracts.crossings import Kind, Sites
 from isthmus.contracts.identifiers import Digest, JobId, Name, SiteId
+from isthmus.contracts.queries import QueryPlan
 from isthmus.contracts.raw_table import Group
 from isthmus.contracts.tensors import ModelSchema
 from isthmus.contracts.wire import Count, Int, Positive, SortedUnique, UnixSeconds, Wire
@@ -72,12 +73,13 @@ class Order(Wire):
     zone: SiteId
     algorithm: Algorithm
     dataset: DatasetRef
-    groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=3), SortedUnique]
+    groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=5), SortedUnique]
     purpose: Name
     recipients: Sites
     outputs: Annotated[tuple[Kind, ...], Field(min_length=1, max_length=4), SortedUnique]
     training: TrainingPlan | None
     evaluation: EvaluationPlan | None
+    query: QueryPlan | None = None
     tensors: ModelSchema
     clip_norm_micro: Positive
     base: Digest | None
@@ -89,8 +91,10 @@ class Order(Wire):
         trains = Kind.MODEL_UPDATE in self.outputs
         if trains != (self.training is not None) or trains != bool(self.tensors):
             raise ValueError("an order for updates, and only such a one, has a training plan and a model schema")
-        if (Kind.AGGREGATE in self.outputs) != (self.evaluation is not None):
-            raise ValueError("an order for aggregates, and only such a one, has an evaluation plan")
+        if (Kind.AGGREGATE in self.outputs) != (self.evaluation is not None or self.query is not None):
+            raise ValueError("an order for aggregates, and only such a one, has an evaluation plan or a question")
+        if self.query is not None and self.outputs != (Kind.AGGREGATE,):
+            raise ValueError("a question is an order of its own")
         if self.training and self.evaluation and any(s > self.training.rounds for s in self.evaluation.at_slots):
             raise ValueError("an evaluation stands at a slot that the plan does not have")
         return self

@@ -21,6 +21,14 @@ class Group(StrEnum):
     IDENTITY = "identity"
     PLACE = "place"
     MOTION = "motion"
+    DRIVES = "drives"
+    """One row a drive, derived at ingest (`contracts.tables`)."""
+    MINUTES = "minutes"
+    """One row a minute of a drive, derived at ingest."""
+
+
+RAW_GROUPS = (Group.IDENTITY, Group.PLACE, Group.MOTION)
+"""Groups of the raw table itself: one file each, all in the same row order."""
 
 
 @unique

@@ -29,5 +29,7 @@ def expects(order: Order, kind: Kind, slot: int) -> bool:
     if kind is Kind.MODEL_UPDATE:
         return kind in order.outputs and slot < rounds
     if kind is Kind.AGGREGATE:
+        if order.query is not None:
+            return slot == 0
         return order.evaluation is not None and slot in order.evaluation.at_slots
     return kind in {Kind.ORDER, Kind.NOTICE} or kind in order.outputs

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from isthmus.contracts.raw_table import PSEUDONYM, RAW_COLUMNS, Dtype, Group
+from isthmus.contracts.raw_table import PSEUDONYM, RAW_COLUMNS, RAW_GROUPS, Dtype, Group
 from isthmus.zone.columns import TEXT, text_codes
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def batches(tables: Iterable[pa.Table], *, weight_limit: int = BYTES_PER_FILE) -
 
 def group_columns(batch: pa.Table, pseudonyms: Mapping[str, str]) -> dict[Group, pa.Table]:
     """Return the columns of a batch by group, the motion group with its vehicles' pseudonyms first."""
-    parts = {group: batch.select([column.name for column in RAW_COLUMNS if column.group is group]) for group in Group}
+    parts = {
+        group: batch.select([column.name for column in RAW_COLUMNS if column.group is group]) for group in RAW_GROUPS
+    }
     codes, texts = text_codes(batch.column("vehicle"))
     named = pc.take(pa.array([pseudonyms[text] for text in texts], pa.string()), pa.array(codes))
     parts[Group.MOTION] = parts[Group.MOTION].add_column(0, PSEUDONYM.name, pc.dictionary_encode(named).cast(TEXT))

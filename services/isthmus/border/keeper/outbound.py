@@ -10,32 +10,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isthmus.border.keeper import budget, payloads
 from isthmus.border.keeper.desk import needs_of
-from isthmus.border.keeper.origins import Origin, Origins
+from isthmus.border.keeper.drafts import Draft, Drafts
+from isthmus.border.keeper.origins import Origins
 from isthmus.border.keeper.outbound_facts import covering, outbound_facts
 from isthmus.border.keeper.policy import Hold, Refuse, Release
 from isthmus.border.keeper.states import Outbound as State
 from isthmus.contracts.crossings import (
-    CROSSING_TYPE,
     RELEASES,
-    Contributors,
     Kind,
     Manifest,
     Notice,
-    SealedPayload,
 )
 from isthmus.contracts.errors import Code, IsthmusError, Refusal
 from isthmus.contracts.identifiers import CrossingId, Digest, OrderId
 from isthmus.contracts.inside import CandidateHeader, CandidateStatus, InsideRole
-from isthmus.contracts.ledger import CrossingEntry, Decided, Drafted, Log
 from isthmus.contracts.orders import Order
-from isthmus.proof import canonical, sealing
-from isthmus.proof.canonical import to_base64
-from isthmus.proof.ids import content_context, crossing_id, order_id
+from isthmus.proof import canonical
+from isthmus.proof.ids import crossing_id, order_id
 from isthmus.proof.orders import expects
 
 if TYPE_CHECKING:
@@ -52,22 +47,13 @@ MAY_SUBMIT: Mapping[InsideRole, frozenset[Kind]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A candidate on its way into the ledger: what its manifest will say, and its key."""
-
-    manifest: Manifest
-    content_key: bytes
-    exact: Contributors | None
-    plaintext: Digest
-
-
 class OutboundDesk:
     """Takes candidates in and moves them until they are logged."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._origins = Origins(desk)
+        self._drafts = Drafts(desk, self._origins)
 
     def submit(self, role: InsideRole, header: CandidateHeader, payload: Buffer) -> CandidateStatus:
         """Take a candidate. The same again gives the same status; it is never drafted twice.
@@ -91,7 +77,7 @@ class OutboundDesk:
             return done
         with self._desk.store.reading() as tx:
             origin = self._origins.of(tx, order, header)
-        draft = self._sealed(order, header, crossing, checked, plaintext, origin)
+        draft = self._drafts.seal_payload(order, header, crossing, checked, plaintext, origin)
         try:
             return self._drafted(crossing, draft)
         except IsthmusError:
@@ -104,7 +90,7 @@ class OutboundDesk:
             if done := self._repeated(crossing, draft.plaintext):  # the same candidate came twice at the same time
                 self._desk.blobs.release(draft.manifest.payload.digest)
                 return done
-            self._insert(tx, draft)
+            self._drafts.insert(tx, draft)
             self.proceed(tx, crossing)
             return status_of(self._desk.crossing(tx, crossing))
 
@@ -122,19 +108,19 @@ class OutboundDesk:
         decision = desk.policy.decide(outbound_facts(desk, tx, row, manifest, covered), crossing)
         match decision:
             case Release(rules=rules):
-                self._decided(tx, crossing, manifest.order, "release", rules)
+                self._drafts.decided(tx, crossing, manifest.order, "release", rules)
                 if state is State.HELD:
                     desk.move(tx, crossing, State.APPROVED)
                 used = tuple(sorted({g.statement for g in covered}))
-                self._seal(tx, manifest.model_copy(update={"approvals": used}))
+                self._drafts.sign(tx, manifest.model_copy(update={"approvals": used}))
             case Hold(rules=rules, needs=needs):
                 if state is not State.HELD:
-                    self._decided(tx, crossing, manifest.order, "hold", rules, needs=needs)
+                    self._drafts.decided(tx, crossing, manifest.order, "hold", rules, needs=needs)
                     tx.execute("UPDATE crossing SET needs = ? WHERE id = ?", json.dumps(needs), crossing)
                     desk.move(tx, crossing, State.HELD)
                     self.notify(tx, manifest.order, crossing, Code.APPROVAL_MISSING)
             case Refuse(rules=rules, code=code):
-                self._decided(tx, crossing, manifest.order, "refuse", rules, code=code)
+                self._drafts.decided(tx, crossing, manifest.order, "refuse", rules, code=code)
                 self.refuse(tx, crossing, code)
 
     def refuse(self, tx: Transaction, crossing: CrossingId, code: Code) -> None:
@@ -162,7 +148,9 @@ class OutboundDesk:
         crossing = crossing_id(order.id, Kind.NOTICE, order.peer, len(said))
         checked = payloads.opened(order.order, Kind.NOTICE, len(said), data)
         origin = self._origins.of(tx, order.order, header)
-        self._insert(tx, self._sealed(order.order, header, crossing, checked, Digest.of(data), origin))
+        self._drafts.insert(
+            tx, self._drafts.seal_payload(order.order, header, crossing, checked, Digest.of(data), origin)
+        )
         self.proceed(tx, crossing)
 
     def _order(self, tx: Transaction, header: CandidateHeader, payload: Buffer) -> Order:
@@ -213,8 +201,8 @@ class OutboundDesk:
             with self._desk.store.transaction() as tx:
                 row = self._desk.order(tx, header.order)
                 if row is not None and tx.row("SELECT 1 FROM crossing WHERE id = ?", crossing) is None:
-                    spent = budget.charge(tx, row, crossing, _cost(order, header.kind))
-                    self._decided(tx, crossing, row.id, "refuse", (), code=refusal.code, spent=spent)
+                    spent = budget.charge(tx, row, crossing, payloads.cost(order, header.kind))
+                    self._drafts.decided(tx, crossing, row.id, "refuse", (), code=refusal.code, spent=spent)
                     self.notify(tx, header.order, crossing, Code.NOT_RELEASED)
             raise
 
@@ -229,171 +217,9 @@ class OutboundDesk:
                 return status_of(row)
             if row["state"] in {State.DRAFTED, State.HELD}:
                 return None
-            self._decided(tx, crossing, OrderId(row["order_id"]), "refuse", (), code=Code.CONFLICTING_PAYLOAD)
+            self._drafts.decided(tx, crossing, OrderId(row["order_id"]), "refuse", (), code=Code.CONFLICTING_PAYLOAD)
             tx.after.append(_conflict)
             return status_of(row)
-
-    def _sealed(
-        self,
-        order: Order,
-        header: CandidateHeader,
-        crossing: CrossingId,
-        checked: Checked,
-        plaintext: Digest,
-        origin: Origin,
-    ) -> Draft:
-        """Encrypt the payload once, sync it, and write what its manifest will say."""
-        key = sealing.new_content_key()
-        context = content_context(crossing)
-        limit = sealing.sealed_size(payloads.largest_payload())
-        digest, size = self._desk.blobs.put(sealing.seal(key, checked.data, context=context), limit=limit)
-        peer = self._desk.recipient(header.recipient)
-        manifest = Manifest(
-            version=1,
-            crossing=crossing,
-            kind=header.kind,
-            sender=self._desk.site,
-            recipient=header.recipient,
-            sequence=1,
-            job=order.job,
-            order=header.order,
-            slot=header.slot,
-            purpose=order.purpose,
-            lineage=origin.lineage,
-            recipients=origin.named,
-            payload=SealedPayload(
-                digest=digest, size=size, wrapped_key=to_base64(sealing.wrap(key, peer.sealing, context=context))
-            ),
-            plaintext=plaintext if header.kind in {Kind.ORDER, Kind.MODEL} else None,
-            inputs=header.inputs,
-            contributors=checked.contributors,
-            commitments=origin.commitments,
-            policy=self._desk.policy.digest,
-            checks=checked.checks,
-            privacy=checked.privacy,
-            approvals=(),
-            information_bits=8 * len(checked.data),
-            issued_at=origin.now,
-            expires_at=order.expires_at,
-        )
-        return Draft(manifest, key, header.contributors, plaintext)
-
-    def _insert(self, tx: Transaction, draft: Draft) -> None:
-        """Make a draft durable: its row, its order's row where it is one, its charge, its entry."""
-        desk, manifest = self._desk, draft.manifest
-        crossing = manifest.crossing
-        old = tx.row("SELECT sealed FROM crossing WHERE id = ?", crossing)
-        if old is not None:
-            replaced = Digest(old["sealed"])
-            tx.execute("DELETE FROM crossing WHERE id = ? AND state IN ('drafted', 'held')", crossing)
-            tx.after.append(lambda: desk.blobs.release(replaced))
-        if manifest.kind is Kind.ORDER:
-            self._open(tx, manifest, draft)
-        if manifest.kind is Kind.MODEL:
-            self._origins.inherit(tx, manifest.job, draft.plaintext)
-        kept = sealing.wrap(draft.content_key, desk.keys.sealing.public, context=content_context(crossing))
-        tx.execute(
-            "INSERT INTO crossing(id, direction, state, kind, peer, job, order_id, slot, draft, sealed, size,"
-            " content_key, plaintext, needs, contributors) VALUES(?,'out',?,?,?,?,?,?,?,?,?,?,?,'[]',?)",
-            crossing,
-            State.DRAFTED.value,
-            manifest.kind.value,
-            manifest.recipient,
-            manifest.job,
-            manifest.order,
-            manifest.slot,
-            canonical.dump(manifest),
-            manifest.payload.digest,
-            manifest.payload.size,
-            kept,
-            draft.plaintext,
-            canonical.dump(draft.exact) if draft.exact else None,
-        )
-        spent = 0
-        if manifest.kind in RELEASES:
-            row = desk.order(tx, manifest.order)
-            if row is None:
-                raise Refusal(Code.ORDER_UNKNOWN, "No such order stands in this border's ledger.")
-            spent = budget.charge(tx, row, crossing, _cost(row.order, manifest.kind))
-        desk.record(
-            tx,
-            Drafted(
-                crossing=crossing,
-                order=manifest.order,
-                sealed=manifest.payload.digest,
-                replaces=Digest(old["sealed"]) if old else None,
-                spent_bits=spent,
-                at=desk.now(tx),
-            ),
-        )
-        desk.move(tx, crossing, State.DRAFTED, new=True)
-
-    def _open(self, tx: Transaction, manifest: Manifest, draft: Draft) -> None:
-        """Enter an order that this site gives. One order a job and zone."""
-        body = self._desk.blobs.read(manifest.payload.digest)
-        plain = sealing.open_sealed(draft.content_key, body, context=content_context(manifest.crossing))
-        order = canonical.load(Order, bytes(plain))
-        known = tx.row(
-            "SELECT id FROM orders WHERE direction = 'out' AND peer = ? AND job = ?", manifest.recipient, manifest.job
-        )
-        if known is not None and known["id"] != manifest.order:
-            raise Refusal(Code.ORDER_DUPLICATE, "This job has given this zone another order.")
-        if known is None:
-            tx.execute(
-                "INSERT INTO orders VALUES(?, 'out', ?, ?, ?, 'open', 0, 0)",
-                manifest.order,
-                manifest.recipient,
-                manifest.job,
-                bytes(plain),
-            )
-        self._origins.inherit_base(tx, order)
-
-    def _seal(self, tx: Transaction, manifest: Manifest) -> None:
-        """Sign the manifest under the next sequence number, and log it."""
-        desk = self._desk
-        last = tx.row("SELECT max(sequence) FROM crossing WHERE direction = 'out' AND peer = ?", manifest.recipient)
-        now = desk.now(tx)
-        final = manifest.model_copy(update={"sequence": ((last[0] if last else 0) or 0) + 1, "issued_at": now})
-        envelope = desk.keys.signing.sign(CROSSING_TYPE, canonical.dump(final))
-        desk.move(tx, final.crossing, State.SEALED)
-        index = tx.append(Log.CROSSINGS, CrossingEntry(verdict="sent", code=None, envelope=envelope.decode(), at=now))
-        tx.execute(
-            "UPDATE crossing SET envelope = ?, sequence = ?, entry = ?, needs = '[]' WHERE id = ?",
-            envelope,
-            final.sequence,
-            index,
-            final.crossing,
-        )
-        desk.move(tx, final.crossing, State.LOGGED)
-
-    def _decided(
-        self,
-        tx: Transaction,
-        crossing: CrossingId,
-        order: OrderId,
-        outcome: str,
-        rules: tuple[str, ...],
-        *,
-        code: Code | None = None,
-        needs: tuple[str, ...] = (),
-        spent: int = 0,
-    ) -> None:
-        self._desk.record(
-            tx,
-            Decided.model_validate(
-                {
-                    "crossing": crossing,
-                    "order": order,
-                    "direction": "out",
-                    "outcome": outcome,
-                    "code": code,
-                    "rules": rules,
-                    "needs": needs,
-                    "spent_bits": spent,
-                    "at": self._desk.now(tx),
-                }
-            ),
-        )
 
 
 def status_of(row: sqlite3.Row) -> CandidateStatus:
@@ -404,11 +230,6 @@ def status_of(row: sqlite3.Row) -> CandidateStatus:
         code=Code(row["code"]) if row["code"] else None,
         needs=needs_of(row),
     )
-
-
-def _cost(order: Order, kind: Kind) -> int:
-    """Return what one release of `kind` costs, the same for every one: the charge says nothing of its content."""
-    return 8 * payloads.model_size(order) if kind is Kind.MODEL_UPDATE else payloads.EVALUATION_RESERVE_BITS
 
 
 def _conflict() -> None:

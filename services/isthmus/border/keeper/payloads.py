@@ -67,6 +67,11 @@ def reserved_bits(order: Order) -> int:
     return updates + aggregates
 
 
+def cost(order: Order, kind: Kind) -> int:
+    """Return what one release of `kind` costs, the same for every one: the charge says nothing of its content."""
+    return 8 * model_size(order) if kind is Kind.MODEL_UPDATE else EVALUATION_RESERVE_BITS
+
+
 def minimum_vehicles(order: Order, kind: Kind) -> int:
     """Return how many vehicles must stand behind a release."""
     return order.evaluation.minimum_vehicles if kind is Kind.AGGREGATE and order.evaluation else VEHICLE_BAND

@@ -14,10 +14,15 @@ from isthmus.kit import journal
 from isthmus.kit.clock import SystemClock
 from isthmus.kit.tokens import read_token
 from isthmus.zone.catalogue import Catalogue, Database
+from isthmus.zone.cluster.compute import RayCompute
+from isthmus.zone.cluster.connection import Connection
+from isthmus.zone.cluster.questions import RayQuestions
 from isthmus.zone.compute import InProcessCompute
 from isthmus.zone.ingest import ingest
 from isthmus.zone.progress import Progress
-from isthmus.zone.store import DirectoryStore
+from isthmus.zone.questions import InProcessQuestions
+from isthmus.zone.store import open_store
+from isthmus.zone.users import User
 from isthmus.zone.worker import Worker
 
 if TYPE_CHECKING:
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from isthmus.kit.clock import Clock
     from isthmus.zone.compute import Compute
     from isthmus.zone.ingest import IngestReport
+    from isthmus.zone.questions import Questions
     from isthmus.zone.settings import ZoneSettings
     from isthmus.zone.store import ObjectStore
 
@@ -56,17 +62,34 @@ class Zone:
 
         Args:
             border: the zone's border, with the token of compute.
-            compute: who trains; in this process where None.
+            compute: who trains; where None, the cluster of the settings, or this process.
         """
         return Worker(
             site=self.settings.site,
             border=border,
-            compute=compute or InProcessCompute(self.store),
+            compute=compute or self.compute(),
+            questions=self.questions(),
             catalogue=self.catalogue,
             progress=Progress(self.database),
             results=self.settings.results,
             clock=self.clock,
         )
+
+    def compute(self) -> Compute:
+        """Return who trains: the cluster where the settings name one, else this process."""
+        ray = self.settings.ray
+        if ray is None:
+            return InProcessCompute(self.store)
+        connection = Connection(ray.client_address, ray.token, ray.start_within_s)
+        return RayCompute(connection, ray, lambda ref: self.catalogue.holdings(ref.dataset).stored_bytes)
+
+    def questions(self) -> Questions:
+        """Return who counts: the cluster where the settings name one, else this process."""
+        ray = self.settings.ray
+        if ray is None:
+            return InProcessQuestions(self.store)
+        connection = Connection(ray.client_address, ray.token, ray.start_within_s)
+        return RayQuestions(connection, ray, lambda ref: self.catalogue.holdings(ref.dataset).stored_bytes)
 
     async def ingest(
         self,
@@ -100,7 +123,7 @@ def build(settings: ZoneSettings, clock: Clock | None = None, store: ObjectStore
     Args:
         settings: where things are.
         clock: tells the time; the host's where None.
-        store: where sealed objects are; the settings' folder where None.
+        store: where sealed objects are; where the settings say, as compute's user, where None.
 
     Raises:
         Fault: store or catalogue cannot be opened.
@@ -108,7 +131,7 @@ def build(settings: ZoneSettings, clock: Clock | None = None, store: ObjectStore
     database = Database(settings.catalogue)
     return Zone(
         settings=settings,
-        store=store or DirectoryStore(settings.store),
+        store=store or open_store(settings, User.COMPUTE),
         database=database,
         catalogue=Catalogue(database),
         clock=clock or SystemClock(),
@@ -138,7 +161,8 @@ async def run_ingest(
 ) -> IngestReport:
     """Ingest raw tables, such as `zone.sources.tables_of` a file or a simulated fleet's, and return what came in."""
     token = read_token(settings.ingest_token)
-    zone = await asyncio.to_thread(build, settings)
+    store = await asyncio.to_thread(open_store, settings, User.INGEST)
+    zone = await asyncio.to_thread(build, settings, None, store)
     try:
         async with _http(settings) as http:
             border = BorderClient(http, token)

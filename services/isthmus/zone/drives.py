@@ -2,8 +2,8 @@
 
 Rules:
 1. A file holds whole drives of about 20 vehicles or 64 MB, so its size tells little of one vehicle.
-2. All groups of a file have the same rows in the same order. The motion group begins with the vehicle's pseudonym,
-   and only the identity group says whose that is.
+2. All groups of the raw table have the same rows in the same order. The motion group begins with the vehicle's
+   pseudonym, and only the identity group says whose that is.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def batches(tables: Iterable[pa.Table], *, weight_limit: int = BYTES_PER_FILE) -
 
 
 def group_columns(batch: pa.Table, pseudonyms: Mapping[str, str]) -> dict[Group, pa.Table]:
-    """Return the columns of a batch by group, the motion group with its vehicles' pseudonyms first."""
+    """Return the raw table's columns of a batch by group, the motion group with its vehicles' pseudonyms first."""
     parts = {
         group: batch.select([column.name for column in RAW_COLUMNS if column.group is group]) for group in RAW_GROUPS
     }

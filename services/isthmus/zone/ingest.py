@@ -7,6 +7,8 @@ Rules:
 3. Objects are in the store before the border hears of them, and all are registered in one call. A crash midway leaves
    objects that nothing refers to (and perhaps files in no snapshot): ingest again; they are never read.
 4. No name of a vehicle stands in an object's name, a sidecar, the catalogue or a log.
+5. A file has an object for each group of the raw table and one for each derived table (`zone.derived`), made from the
+   same drives and each sealed with a key of its own: who may count drives needs no key of what was seen in them.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ from isthmus.contracts.inside import (
     SessionRequest,
     Sidecar,
 )
+from isthmus.kit.ahead import ahead
 from isthmus.proof import canonical
 from isthmus.proof.ids import file_aad, file_key_context
 from isthmus.proof.sealing import wrap
 from isthmus.proof.signing import SigningKey
 from isthmus.zone.catalogue import StoredFile, StoredGroup
+from isthmus.zone.derived import derived_tables
 from isthmus.zone.drives import batches, drives_of, group_columns, raw_bytes, vehicles_of
 from isthmus.zone.validation import all_validated
 from isthmus.zone.vault import new_file_key, seal_group
@@ -50,12 +54,15 @@ if TYPE_CHECKING:
     from isthmus.zone.store import ObjectStore
 
 
+PUTS_AT_ONCE = 4
+
+
 @dataclass(frozen=True, slots=True)
 class IngestReport:
     """What one run brought in.
 
     Attributes:
-        files: files made, each with one object for each column group.
+        files: files made, each with one object for each column group and derived table.
         vehicles: recording vehicles.
         drives: drives.
         rows: rows of the raw table.
@@ -126,8 +133,7 @@ async def ingest(
     signing = SigningKey.generate()
     answer = await border.start_session(SessionRequest(key=signing.verify_key))
     sealed, vehicles = await _seal_all(tables, _Session(dataset.dataset, signing, answer.sealing), border, on_file)
-    for file in sealed:
-        await asyncio.to_thread(_put, store, file.objects)
+    await asyncio.to_thread(_put_all, store, sealed)
     await border.register_files(RegisterFiles(envelopes=tuple(e for file in sealed for e in file.envelopes)))
     await asyncio.to_thread(catalogue.add_files, [file.listing for file in sealed], clock.now())
     commitment = await _freeze(dataset, catalogue, border, clock) if freeze else None
@@ -174,7 +180,8 @@ def _seal(batch: pa.Table, pseudonyms: Mapping[str, str], session: _Session) -> 
     groups: list[StoredGroup] = []
     envelopes: list[str] = []
     objects: dict[str, bytes] = {}
-    for group, columns in group_columns(batch, pseudonyms).items():
+    tables = group_columns(batch, pseudonyms) | derived_tables(batch, pseudonyms)
+    for group, columns in tables.items():
         stored, envelope, data = _seal_one(file, group, columns, session)
         groups.append(stored)
         envelopes.append(envelope)
@@ -211,9 +218,11 @@ def _seal_one(file: FileId, group: Group, columns: pa.Table, session: _Session) 
     return stored, session.signing.sign(SIDECAR_TYPE, canonical.dump(sidecar)).decode(), data
 
 
-def _put(store: ObjectStore, objects: Mapping[str, bytes]) -> None:
-    for name, data in objects.items():
-        store.put(name, data)
+def _put_all(store: ObjectStore, sealed: list[_SealedFile]) -> None:
+    """Store every object, a few at a time: over a network each waits more than it works. The first failure ends it."""
+    objects = (item for file in sealed for item in file.objects.items())
+    for _ in ahead(lambda item: store.put(*item), objects, PUTS_AT_ONCE):
+        pass
 
 
 async def _freeze(dataset: DatasetRef, catalogue: Catalogue, border: BorderClient, clock: Clock) -> Digest:

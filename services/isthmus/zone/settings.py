@@ -10,8 +10,27 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.identifiers import SiteId
+from isthmus.kit.objects.place import S3Place
+from isthmus.zone.cluster.settings import RaySettings
 
 SECTION = "zone"
+
+
+class S3Settings(S3Place):
+    """Section `[zone.s3]`: the bucket (see `S3Place`), and whose credentials are where.
+
+    Attributes:
+        ingest: file with the credentials of ingest's user. The worker does not read it.
+        compute: file with the credentials of compute's user. Ingest does not read it.
+    """
+
+    ingest: Path = Path("s3/ingest.json")
+    compute: Path = Path("s3/compute.json")
+
+    def within(self, folder: Path) -> Self:
+        """Return these settings with paths that start at the site's folder."""
+        ca = folder / self.ca if self.ca else None
+        return self.model_copy(update={"ingest": folder / self.ingest, "compute": folder / self.compute, "ca": ca})
 
 
 class ZoneSettings(BaseModel):
@@ -25,6 +44,8 @@ class ZoneSettings(BaseModel):
         store: folder of the sealed objects.
         catalogue: the catalogue's file.
         results: folder of the jobs' results and adapted models.
+        s3: the bucket of the sealed objects, in place of the folder `store`; None for the folder.
+        ray: the cluster that computes, in place of the worker's own process; None for that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +57,8 @@ class ZoneSettings(BaseModel):
     store: Path = Path("store")
     catalogue: Path = Path("catalogue.db")
     results: Path = Path("results")
+    s3: S3Settings | None = None
+    ray: RaySettings | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -53,7 +76,11 @@ class ZoneSettings(BaseModel):
             remedy = f"See the section [{SECTION}], or run `isthmus setup`."
             raise Fault(Code.CONFIGURATION, what, why=_place(error), remedy=remedy) from error
         paths = ("compute_token", "ingest_token", "store", "catalogue", "results")
-        return settings.model_copy(update={name: folder / getattr(settings, name) for name in paths})
+        update: dict[str, Any] = {name: folder / getattr(settings, name) for name in paths}
+        for name in ("s3", "ray"):
+            section = getattr(settings, name)
+            update[name] = section.within(folder) if section else None
+        return settings.model_copy(update=update)
 
 
 def _place(error: Exception) -> str:

@@ -1,13 +1,7 @@
-"""The object store: sealed bytes by name, as a port and two adapters.
+"""The object store of a zone: sealed files by name, in memory, in a folder, or in an S3 store.
 
-Rules:
-1. An object is written once. A second `put` of a name is refused, whatever it holds.
-2. An object is whole or absent: while it is written, and after a crash, nobody can see or read a part of it.
-3. A name is folders and a leaf. Folders have no dot, the leaf has one extension, so no object can stand in another's
-   way, no name can climb out of the store, and every adapter (also an S3 one) takes the same names.
-4. A store takes ciphertext; it does not know keys. It says nothing of what is inside.
-
-Every call blocks: call it through `asyncio.to_thread`.
+The port and its rules stand in `kit.objects.port`; the adapter for S3 is `kit.objects.s3`. A zone's store takes
+ciphertext; it does not know keys.
 """
 
 from __future__ import annotations
@@ -15,49 +9,36 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import secrets
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from isthmus.contracts.errors import Code, Fault, Refusal
+from isthmus.contracts.errors import Code, Fault
+from isthmus.kit.objects.place import read_credentials
+from isthmus.kit.objects.port import ObjectStore, check_name, check_prefix, check_range, is_name, missing, taken
+from isthmus.zone.users import User
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
-_NAME = re.compile(r"(?=.{1,200}\Z)(?:[a-z0-9][a-z0-9_-]*/)*[a-z0-9][a-z0-9_-]*\.[a-z0-9]{1,16}")
-_PREFIX = re.compile(r"[a-z0-9/_.-]{0,200}")
+    from isthmus.zone.settings import ZoneSettings
+
+__all__ = ["DirectoryStore", "MemoryStore", "ObjectStore", "open_store"]
 
 
-class ObjectStore(Protocol):
-    """Where sealed files are kept.
+def open_store(settings: ZoneSettings, user: User) -> ObjectStore:
+    """Return the zone's store for one of its users, `INGEST` or `COMPUTE`. To a folder they are the same.
 
-    Raises (every method):
-        Refusal: `INPUT_INVALID` for a name or a range that is none, `NOT_FOUND`, `ALREADY_EXISTS`.
-        Fault: `STORAGE_FAILED` when the medium fails or is full.
+    Raises:
+        Fault: `CONFIGURATION`: the user's credentials cannot be used. `STORAGE_FAILED`: the folder cannot be.
     """
+    if settings.s3 is None:
+        return DirectoryStore(settings.store)
+    from isthmus.kit.objects.s3 import S3Store  # noqa: PLC0415 - only a zone on S3 loads it
 
-    def put(self, name: str, data: Iterable[bytes] | bytes) -> None:
-        """Store the bytes of `data` under a name that is not taken. When this returns they survive a power cut."""
-        ...
-
-    def get(self, name: str) -> bytes:
-        """Return an object whole."""
-        ...
-
-    def read_range(self, name: str, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes from `offset` on: fewer where the object ends."""
-        ...
-
-    def size(self, name: str) -> int:
-        """Return an object's size in bytes."""
-        ...
-
-    def names(self, prefix: str = "") -> Iterator[str]:
-        """Yield the names that begin with `prefix`, sorted."""
-        ...
+    return S3Store(settings.s3, read_credentials(settings.s3.ingest if user is User.INGEST else settings.s3.compute))
 
 
 class MemoryStore:
@@ -69,24 +50,24 @@ class MemoryStore:
 
     def put(self, name: str, data: Iterable[bytes] | bytes) -> None:
         """Store `data` under a name that is not taken."""
-        _check_name(name)
+        check_name(name)
         whole = b"".join(_pieces(data))
         with self._lock:
             if name in self._objects:
-                raise _taken(name)
+                raise taken(name)
             self._objects[name] = whole
 
     def get(self, name: str) -> bytes:
         """Return an object whole."""
-        _check_name(name)
+        check_name(name)
         try:
             return self._objects[name]
         except KeyError:
-            raise _missing(name) from None
+            raise missing(name) from None
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset` on."""
-        _check_range(offset, length)
+        check_range(offset, length)
         return self.get(name)[offset : offset + length]
 
     def size(self, name: str) -> int:
@@ -95,7 +76,7 @@ class MemoryStore:
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """Yield the names that begin with `prefix`, sorted."""
-        _check_prefix(prefix)
+        check_prefix(prefix)
         yield from sorted(name for name in self._objects if name.startswith(prefix))
 
 
@@ -118,7 +99,7 @@ class DirectoryStore:
         """Store `data` under a name that is not taken."""
         path = self._path(name)
         if path.exists():
-            raise _taken(name)
+            raise taken(name)
         with _storage(f"The object {name} cannot be written."), self._scratch() as (file, scratch):
             for piece in _pieces(data):
                 file.write(piece)
@@ -128,7 +109,7 @@ class DirectoryStore:
             try:
                 os.link(scratch, path)
             except FileExistsError:
-                raise _taken(name) from None
+                raise taken(name) from None
             _sync_folder(path.parent)
 
     def get(self, name: str) -> bytes:
@@ -138,7 +119,7 @@ class DirectoryStore:
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset` on."""
-        _check_range(offset, length)
+        check_range(offset, length)
         with self._reading(name) as file:
             file.seek(offset)
             return file.read(length)
@@ -150,13 +131,13 @@ class DirectoryStore:
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """Yield the names that begin with `prefix`, sorted."""
-        _check_prefix(prefix)
+        check_prefix(prefix)
         folder = self._root / prefix.rpartition("/")[0]
         found = (path.relative_to(self._root).as_posix() for path in folder.rglob("*.*") if path.is_file())
-        yield from sorted(name for name in found if name.startswith(prefix) and _NAME.fullmatch(name))
+        yield from sorted(name for name in found if name.startswith(prefix) and is_name(name))
 
     def _path(self, name: str) -> Path:
-        _check_name(name)
+        check_name(name)
         return self._root / name
 
     @contextlib.contextmanager
@@ -166,7 +147,7 @@ class DirectoryStore:
             try:
                 file = path.open("rb")
             except FileNotFoundError:
-                raise _missing(name) from None
+                raise missing(name) from None
             with file:
                 yield file
 
@@ -207,29 +188,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _check_name(name: str) -> None:
-    if _NAME.fullmatch(name) is None:
-        raise Refusal(Code.INPUT_INVALID, "That is no name of an object.", why=f"A name matches {_NAME.pattern}.")
-
-
-def _check_prefix(prefix: str) -> None:
-    if _PREFIX.fullmatch(prefix) is None or ".." in prefix or prefix.startswith(("/", ".")):
-        raise Refusal(Code.INPUT_INVALID, "That is no prefix of an object's name.")
-
-
-def _check_range(offset: int, length: int) -> None:
-    if offset < 0 or length < 0:
-        raise Refusal(Code.INPUT_INVALID, "A range starts at 0 or later and is not negative.")
-
-
-def _taken(name: str) -> Refusal:
-    return Refusal(Code.ALREADY_EXISTS, f"The object {name} exists.", why="An object is written once.")
-
-
-def _missing(name: str) -> Refusal:
-    return Refusal(Code.NOT_FOUND, f"There is no object {name}.")
 
 
 @contextlib.contextmanager

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from isthmus.analytics import algorithm as counting
 from isthmus.border.gate.inside import inside_app
 from isthmus.border.keeper.blobs import BlobStore
 from isthmus.border.keeper.desk import Desk
+from isthmus.border.keeper.guarded import GuardedKeeper
 from isthmus.border.keeper.keeper import Keeper
 from isthmus.border.keeper.keystore import FileKeyStore
 from isthmus.border.keeper.ledger import LedgerStore
@@ -20,6 +22,7 @@ from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE
 from isthmus.contracts.identifiers import Digest, Name, OrganisationId, PersonId, SiteId
 from isthmus.contracts.inside import InsideRole, SignedStatement
 from isthmus.contracts.orders import Algorithm
+from isthmus.contracts.queries import PrivacyBudget
 from isthmus.contracts.roster import Genesis, Person, PersonRole, Quotas, Roster, Site
 from isthmus.kit.bell import Bell
 from isthmus.kit.clock import ManualClock
@@ -89,7 +92,8 @@ def make_borders(home: Path) -> Borders:
     keys = {site: FileKeyStore(home / site / "keys").create() for site in (ZONE, HQ)}
     officers = (SigningKey.generate(), SigningKey.generate())
     packs = resources.files("isthmus.border") / "packs"
-    policy = Policy((packs / "house.cedar").read_text("utf-8"), (packs / "house.cedarschema").read_text("utf-8"))
+    rules = "\n".join((packs / f"{name}.cedar").read_text("utf-8") for name in ("house", "statistics"))
+    policy = Policy(rules, (packs / "house.cedarschema").read_text("utf-8"))
     persons = tuple(
         Person(
             id=PersonId(f"officer-{number}"),
@@ -121,13 +125,14 @@ def _side(site: SiteId, home: Path, keys: BorderKeys, roster: Roster, policy: Po
         site=site,
         roster=roster,
         policy=policy.digest,
-        algorithms=(Algorithm(name=algorithm.NAME, digest=algorithm.digest()),),
+        algorithms=tuple(Algorithm(name=each.NAME, digest=each.digest()) for each in (algorithm, counting)),
         quotas=Quotas(
             open_orders_per_peer=4,
             orders_per_peer=16,
             information_bits_per_order=2**40,
             information_bits_per_peer=2**44,
         ),
+        privacy=PrivacyBudget(epsilon_micro=10_000_000, delta_exponent=9),
         created_at=NOW,
     )
     bell = Bell()
@@ -142,6 +147,7 @@ def _side(site: SiteId, home: Path, keys: BorderKeys, roster: Roster, policy: Po
         bell=bell,
     )
     keeper = Keeper(desk)
-    app = inside_app(keeper, {role: f"token-of-{role}" for role in InsideRole}, bell, "0")
+    half = GuardedKeeper(keeper, {role: f"token-of-{role}" for role in InsideRole})
+    app = inside_app(half, bell, "0")
     http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://border")
     return Side(site, keeper, bell, http)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,7 +71,7 @@ def fleet(vehicles: int) -> list[pa.Table]:
 def test_what_was_ingested_is_stored_listed_and_frozen(zone: Zone) -> None:
     report = zone.ingest(fleet(45))
     assert (report.files, report.vehicles, report.drives, report.rows) == (3, 45, 45, 360)
-    assert len(list(zone.store.names())) == 9
+    assert len(list(zone.store.names())) == 3 * len(Group)
     assert report.stored_bytes == sum(zone.store.size(name) for name in zone.store.names())
     assert report.commitment == zone.catalogue.commitment(FLEET)
     holdings = zone.catalogue.holdings(FLEET.dataset)
@@ -153,11 +154,13 @@ class FillsUp(DirectoryStore):
     """A disk with room for four more objects."""
 
     room = 4
+    lock = threading.Lock()
 
     def put(self, name: str, data: Iterable[bytes] | bytes) -> None:
-        if self.room == 0:
-            raise Fault(Code.STORAGE_FAILED, "The disk is full.")
-        self.room -= 1
+        with self.lock:
+            if self.room == 0:
+                raise Fault(Code.STORAGE_FAILED, "The disk is full.")
+            self.room -= 1
         super().put(name, data)
 
 

@@ -1,0 +1,212 @@
+"""What the guarantees cost on a real S3 store, as ratios of one run: 1 is as fast as without them.
+
+- `puts`: storing sealed objects, each once, beside plain puts of the same bytes with the SDK's own client.
+- `seal_and_put`: sealing tables and storing them, beside writing them in plain Parquet and putting that.
+- `ingest`: all of ingest (checking every value, deriving, sealing, storing, registering, freezing) beside writing the
+  same tables, unchecked, in plain Parquet and putting that.
+- `ingest_to_bare_puts`: all of ingest beside plain puts of what it stored, which somebody else would have made.
+- `scan`: get, verify, decrypt and read as tables, beside getting and reading the same tables stored in plain Parquet.
+- `scan_to_bare_gets`: the same beside plain gets of the sealed bytes, which nobody reads.
+
+Each is the best of several turns, taken alternately, so that a busy moment of the machine hits both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from minio import Minio as MinioClient
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from isthmus.contracts.identifiers import Digest, FileId, Name
+from isthmus.contracts.inside import InsideRole
+from isthmus.contracts.orders import DatasetRef
+from isthmus.fleet import simulate
+from isthmus.kit.ahead import ahead
+from isthmus.kit.clock import ManualClock
+from isthmus.zone.catalogue import Catalogue, Database
+from isthmus.zone.drives import batches
+from isthmus.zone.ingest import PUTS_AT_ONCE, ingest
+from isthmus.zone.users import User
+from isthmus.zone.validation import all_validated
+from isthmus.zone.vault import new_file_key, open_group, seal_group
+from servers.minio import ROOT, running
+from servers.sites import StoredSite
+from unit.zone.sites import NOW, make_borders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from isthmus.zone.store import ObjectStore
+    from servers.minio import Minio
+
+VEHICLES, MINUTES, SEED = 60, 3.0, 7
+TURNS = 5
+AAD = b"bench|file|group"
+
+
+class Bench:
+    """One server, and the tables that everything is measured with."""
+
+    def __init__(self, server: Minio, folder: Path) -> None:
+        self.site = StoredSite(server, folder / "users")
+        self.site.set_up()
+        self.plain = MinioClient(server.endpoint, ROOT.access_key, ROOT.secret_key, secure=False, region="us-east-1")
+        self.plain.make_bucket("plain")
+        self.borders = make_borders(folder / "borders")
+        self.database = Database(folder / "catalogue.db")
+        self.tables = list(simulate("cn-shanghai", VEHICLES, MINUTES, SEED))
+        self.turn = count()
+
+    def ingest(self) -> int:
+        """Ingest the tables; return the bytes that were stored."""
+        dataset = DatasetRef(dataset=Name("fleet"), snapshot=Name(f"turn-{next(self.turn)}"))
+        report = asyncio.run(
+            ingest(
+                self.tables,
+                dataset=dataset,
+                store=self.site.store(User.INGEST),
+                catalogue=Catalogue(self.database),
+                border=self.borders.zone.client(InsideRole.INGEST),
+                clock=ManualClock(NOW),
+            )
+        )
+        return report.stored_bytes
+
+    def put_plain(self, objects: list[bytes]) -> None:
+        """Put objects with the SDK's own call, as many at once as ingest does."""
+        turn = next(self.turn)
+        with ThreadPoolExecutor(PUTS_AT_ONCE) as threads:
+            list(
+                threads.map(
+                    lambda item: self.plain.put_object(
+                        "plain", f"{turn}/{item[0]}.bin", io.BytesIO(item[1]), len(item[1]), part_size=64 << 20
+                    ),
+                    enumerate(objects),
+                )
+            )
+
+    def put_sealed(self, objects: list[bytes]) -> None:
+        """Put objects as ingest does."""
+        turn, store = next(self.turn), self.site.store(User.INGEST)
+        for _ in ahead(
+            lambda item: store.put(f"files/{turn}/{item[0]}.bin", item[1]), enumerate(objects), PUTS_AT_ONCE
+        ):
+            pass
+
+    def stored(self, objects: list[bytes], kind: str) -> list[str]:
+        """Keep objects for reading; return their names."""
+        store, names = self.site.server.store(self.site.data), []
+        for number, data in enumerate(objects):
+            names.append(f"files/{kind}-{number}.bin")
+            store.put(names[-1], data)
+        return names
+
+
+def parquet(table: pa.Table) -> bytes:
+    """Return a table in plain Parquet, encoded as the vault encodes."""
+    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=[field.name for field in table.schema if field.name not in floats],
+        use_byte_stream_split=floats,
+        write_statistics=False,
+    )
+    return bytes(sink.getvalue())
+
+
+def compared(ours: Callable[[], Any], theirs: Callable[[], Any], turns: int = TURNS) -> dict[str, float]:
+    """Take both in turns; return the best seconds of each, and the ratio of the speeds."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(turns):
+        for call, found in zip((ours, theirs), times, strict=True):
+            begun = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - begun)
+    best, plain = (min(each) for each in times)
+    return {
+        "seconds": best,
+        "plain_seconds": plain,
+        "ratio": plain / best,
+        "median_ratio": sorted(times[1])[turns // 2] / sorted(times[0])[turns // 2],
+    }
+
+
+def scan(store: ObjectStore, names: list[str], sealed: list[tuple[bytes, Digest, int]]) -> int:
+    """Get, verify, decrypt and read, as a training run does with its files; return the rows."""
+    rows = 0
+    for name, (key, digest, size) in zip(names, sealed, strict=True):
+        data = store.get(name)
+        table = open_group(data, key, AAD, file=FileId("file-" + "0" * 32), digest=digest, size=size)
+        rows += table.num_rows
+    return rows
+
+
+def measure() -> dict[str, Any]:
+    """Run everything; return the figures."""
+    with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as name:
+        folder = Path(name)
+        with running(folder / "minio") as server:
+            return _measured(Bench(server, folder))
+
+
+def _measured(bench: Bench) -> dict[str, Any]:
+    stored = bench.ingest()
+    compute = bench.site.store(User.COMPUTE)
+    objects = [compute.get(name) for name in compute.names()]
+    whole = list(batches(all_validated(bench.tables)))
+    keys = [new_file_key() for _ in whole]
+    sealed = [seal_group(table, key, AAD) for table, key in zip(whole, keys, strict=True)]
+    names = bench.stored(sealed, "sealed")
+    plain_names = bench.stored([parquet(table) for table in whole], "plain")
+    facts = [(key, Digest.of(data), len(data)) for key, data in zip(keys, sealed, strict=True)]
+    bucket, get = bench.site.data, bench.plain.get_object
+    found = {
+        "ingest": compared(bench.ingest, lambda: bench.put_plain([parquet(table) for table in whole]), 3),
+        "seal_and_put": compared(
+            lambda: bench.put_sealed([seal_group(table, new_file_key(), AAD) for table in whole]),
+            lambda: bench.put_plain([parquet(table) for table in whole]),
+        ),
+        "puts": compared(lambda: bench.put_sealed(objects), lambda: bench.put_plain(objects)),
+        "scan": compared(
+            lambda: scan(compute, names, facts),
+            lambda: [pq.read_table(pa.BufferReader(get(bucket, name).data)) for name in plain_names],
+        ),
+        "scan_to_bare_gets": compared(
+            lambda: scan(compute, names, facts), lambda: [get(bucket, name).data for name in names]
+        ),
+    }
+    bare = found["puts"]["plain_seconds"]
+    seconds = found["ingest"]["seconds"]
+    found["ingest_to_bare_puts"] = {"seconds": seconds, "plain_seconds": bare, "ratio": bare / seconds}
+    return {
+        "raw_bytes": sum(table.nbytes for table in bench.tables),
+        "stored_bytes": stored,
+        "load": os.getloadavg()[0],
+        "ratios": {name: figures["ratio"] for name, figures in sorted(found.items())},
+        "parts": found,
+    }
+
+
+def main() -> None:
+    print(json.dumps(measure(), indent=2))
+
+
+if __name__ == "__main__":
+    main()

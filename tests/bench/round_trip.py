@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx2
 import psutil
@@ -55,10 +55,11 @@ DATASET = DatasetRef(dataset=Name("drives"), snapshot=Name("bench"))
 
 
 class Federation:
-    """Six processes of a bench federation in `home`."""
+    """The processes of a bench federation in `home`: six, or nine where each border is a gate and a keeper."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, halves: Literal[1, 2] = 1) -> None:
         self.home = home
+        self._border = ("border",) if halves == 1 else ("keeper", "gate")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         plan = federation.demo_plan()
         algorithms = tuple(algorithm_of(size) for size in SIZES)
@@ -66,7 +67,7 @@ class Federation:
 
     def start(self) -> None:
         for site in (HQ, *ZONES):
-            for part in ("border", "coordinator" if site == HQ else "zone"):
+            for part in (*self._border, "coordinator" if site == HQ else "zone"):
                 log = (self.home / f"{site}-{part}.log").open("wb")
                 command = [sys.executable, str(Path(__file__).with_name("serve.py")), part, str(self.home / site)]
                 self.processes[f"{site} {part}"] = subprocess.Popen(

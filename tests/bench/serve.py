@@ -1,4 +1,4 @@
-"""Serve one process of a bench federation: `serve.py border|zone|coordinator <site home>`."""
+"""Serve one process of a bench federation: `serve.py border|keeper|gate|zone|coordinator <site home>`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import httpx2
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.recipe import IdleCompute, name_of, recipe_of
 from isthmus.border import app as border_app
+from isthmus.border import gate_app, keeper_app
 from isthmus.border.settings import BorderSettings
 from isthmus.client.border import BorderClient
 from isthmus.client.bulk import ThreadedBulk
@@ -34,6 +35,10 @@ async def main(part: str, home: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     if part == "border":
         await border_app.run(BorderSettings.load(home), stop)
+    elif part == "keeper":
+        await keeper_app.run(BorderSettings.load(home), stop)
+    elif part == "gate":
+        await gate_app.run(BorderSettings.load(home), stop)
     elif part == "zone":
         await zone_app.run(ZoneSettings.load(home), stop, IdleCompute())
     else:

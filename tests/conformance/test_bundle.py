@@ -24,6 +24,8 @@ from isthmus.proof import canonical
 from isthmus.proof.bundle import NOT_CLAIMED, verify
 from world.forge import Forge, note
 from world.pair import CN, HQ, NOW, US, Pair, evaluation, model
+from world.questions import VEHICLES, spec
+from world.questions import plan as question
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +73,16 @@ def test_a_whole_job_of_two_zones_is_accepted_without_a_finding(whole: Pair) -> 
     assert report.not_claimed == NOT_CLAIMED
 
 
+def test_answered_repeated_and_unanswered_questions_are_accepted_without_a_finding(pair: Pair) -> None:
+    pair.ask(CN, JobId("job-0000000000000001"))
+    pair.ask(CN, JobId("job-0000000000000002"))
+    pair.ask(CN, JobId("job-0000000000000003"), question(spec(VEHICLES)), answered=False)
+    report = verified(pair)
+    assert report.accepted
+    assert report.findings == ()
+    assert report.examined[Examined.QUESTIONS] == 2
+
+
 def test_the_report_counts_what_crossed(whole: Pair) -> None:
     report = verified(whole)
     totals = {total.kind: total for total in report.crossings}
@@ -88,7 +100,8 @@ def test_the_report_counts_what_crossed(whole: Pair) -> None:
 
 def test_the_report_says_what_was_examined_and_each_ledgers_root(whole: Pair) -> None:
     report = verified(whole)
-    assert {what: report.examined[what] for what in Examined if what is not Examined.ENTRIES} == {
+    uncounted = {Examined.ENTRIES, Examined.QUESTIONS}
+    assert {what: report.examined[what] for what in set(Examined) - uncounted} == {
         Examined.GENESES: 3,
         Examined.CHECKPOINTS: 6,
         Examined.COSIGNED_HEADS: 8,

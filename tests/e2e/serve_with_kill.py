@@ -1,13 +1,15 @@
-"""Serve a border that kills itself (SIGKILL), again and again: `serve_with_kill.py border <folder>`.
+"""Serve a border, or a half of one, that is killed (SIGKILL) again and again: `serve_with_kill.py <part> <folder>`.
 
-It dies at each move that `<folder>/dooms` names, the first time that it comes there. What has struck is written to
-`<folder>/struck` before. Each life is a process of its own, forked from one that has only imported: so a new one is
-there at once, and has nothing of the last one but its files.
+A border or a keeper dies at each move that `<folder>/dooms` names, the first time that it comes there. What has struck
+is written to `<folder>/struck` before. Each life is a process of its own, forked from one that has only imported: so a
+new one is there at once, and has nothing of the last one but its files. A keeper also kills its gate, at the moves that
+`<folder>/gate-dooms` names: the gate is then in the middle of the call that brought the move about.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -15,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isthmus.border import app
+from isthmus.border import app, gate_app, keeper_app
 from isthmus.border.settings import BorderSettings
 from isthmus.kit import journal
 
@@ -25,10 +27,44 @@ if TYPE_CHECKING:
     from isthmus.border.keeper.desk import Move
 
 
-async def main(folder: Path) -> None:
+async def main(part: str, folder: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await app.run(BorderSettings.load(folder), stop, killing(folder))
+    settings = BorderSettings.load(folder)
+    if part == "gate":
+        (folder / "gate.pid").write_text(str(os.getpid()))
+        await gate_app.run(settings, stop)
+    elif part == "keeper":
+        dies, kills = killing(folder), killing_the_gate(folder)
+
+        def observe(move: Move) -> None:
+            kills(move)
+            dies(move)
+
+        await keeper_app.run(settings, stop, observe)
+    else:
+        await app.run(settings, stop, killing(folder))
+
+
+def killing_the_gate(folder: Path) -> Callable[[Move], None]:
+    """Return what watches a keeper's moves, and kills the gate of its border."""
+    struck = folder / "gate-struck"
+    struck.touch()
+    striking = threading.Lock()
+    left = set((folder / "gate-dooms").read_text().split()) - set(struck.read_text().split())
+
+    def observe(move: Move) -> None:
+        here = f"{move.direction}-{move.state}-{move.moment}"
+        with striking:
+            if here not in left:
+                return
+            with contextlib.suppress(ProcessLookupError):  # it has died just before, and is not up again: next time
+                os.kill(int((folder / "gate.pid").read_text()), signal.SIGKILL)
+                left.remove(here)
+                with struck.open("a") as file:
+                    file.write(f"{here}\n")
+
+    return observe
 
 
 def killing(folder: Path) -> Callable[[Move], None]:
@@ -56,5 +92,5 @@ if __name__ == "__main__":
         status = os.waitpid(child, 0)[1]
         if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
             sys.exit(1)
-    journal.configure(f"border {os.getpid()}")
-    asyncio.run(main(Path(sys.argv[2])))
+    journal.configure(f"{sys.argv[1]} {os.getpid()}")
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))

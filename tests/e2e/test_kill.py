@@ -44,6 +44,7 @@ pytestmark = pytest.mark.e2e
 
 HERE = Path(__file__).parent
 SITES = (HQ, CN, US)
+BORDERS = ("border", "keeper", "gate")
 ROUNDS = 5
 VICTIMS: tuple[tuple[tuple[SiteId, str], ...], ...] = (
     ((CN, "zone"),),
@@ -60,7 +61,7 @@ class Process:
     """One process, started again whenever it was killed."""
 
     def __init__(self, part: str, folder: Path) -> None:
-        script = HERE / ("serve_with_kill.py" if part == "border" else "serve_tiny.py")
+        script = HERE / ("serve_with_kill.py" if part in BORDERS else "serve_tiny.py")
         self._command = [sys.executable, str(script), part, str(folder)]
         self._log = folder / f"{part}.log"
         self._stopping = False

@@ -6,7 +6,6 @@ Nothing of it passes through the site's own border: it is what a border must exp
 from __future__ import annotations
 
 import asyncio
-import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from isthmus.border.gate.dialer import Dialer
+from isthmus.border.gate.framing import message_in, padded, padded_payload
 from isthmus.border.gate.identity import EXTENSION
 from isthmus.border.keeper.keystore import FileKeyStore
 from isthmus.contracts.bands import VEHICLE_BAND, WINDOW_BAND
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from isthmus.contracts.errors import Code
     from isthmus.contracts.orders import Order
+
+MOST = 256 * 1024
+"""Most bytes of a message that is looked at."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +151,9 @@ class Rogue:
     def put(self, scene: Scene, hostile: Hostile, *, name: SiteId | None = None, crossing: str | None = None) -> Answer:
         """Upload a crossing to the coordinator's border."""
         parcel = Parcel(envelope=hostile.envelope.decode(), heads=Heads(heads={}, seen={}))
-        head = canonical.dump(parcel)
         return self.put_bytes(
             scene,
-            struct.pack(">I", len(head)) + head + hostile.payload,
+            padded(canonical.dump(parcel)) + b"".join(padded_payload([hostile.payload], len(hostile.payload))),
             path=f"/link/{name or self.site}/crossings/{crossing or hostile.crossing}",
         )
 
@@ -164,8 +166,8 @@ class Rogue:
 
         response = asyncio.run(talk())
         if response.status_code == httpx2.codes.OK:
-            return Answer(canonical.load(ParcelAnswer, response.content).receipt.encode(), None)
-        return Answer(None, canonical.load(LinkProblem, response.content).code)
+            return Answer(message_in(ParcelAnswer, response.content, MOST).receipt.encode(), None)
+        return Answer(None, message_in(LinkProblem, response.content, MOST).code)
 
     def offer(self, scene: Scene, zone: SiteId, hostile: Hostile, **answers: Any) -> Answer:
         """Offer a crossing, as the coordinator, to a zone's border that dials."""
@@ -196,7 +198,7 @@ class RogueHub:
         border = scene.border(zone)
         transport = httpx2.ASGITransport(app=self._app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://hub") as http:
-            dialer = Dialer(border.keeper, zone, HQ, http, border.bell)
+            dialer = Dialer(border.half, zone, HQ, http, border.bell)
             link = asyncio.create_task(dialer._until_it_fails())
             taken = asyncio.create_task(self._taken.wait())
             await asyncio.wait({link, taken}, return_when=asyncio.FIRST_COMPLETED)
@@ -218,15 +220,17 @@ class RogueHub:
     async def _answer(self, verb: str, body: bytes) -> bytes:
         if verb == "open":
             innocent = Opening(version=1, site=HQ, peer=self._zone, cosigned={}, cursor=0, at=NOW)
-            return self.opening or canonical.dump(innocent)
+            return padded(self.opening or canonical.dump(innocent))
         if verb == "heads":
-            return self.heads
+            return padded(self.heads)
         if verb == "receipts":
-            self.receipts.append(canonical.load(ReceiptParcel, body).receipt.encode())
+            self.receipts.append(message_in(ReceiptParcel, body, MOST).receipt.encode())
             self._taken.set()
-            return canonical.dump(HeadsAnswer(cosigned={}, heads={}))
+            return padded(canonical.dump(HeadsAnswer(cosigned={}, heads={})))
         if verb in {"next", "blob"} and self.hostile and not self.receipts:
-            return self.hostile.envelope if verb == "next" else self.hostile.payload
+            if verb == "next":
+                return padded(self.hostile.envelope)
+            return b"".join(padded_payload([self.hostile.payload], len(self.hostile.payload)))
         await asyncio.Event().wait()  # a long poll that brings nothing more
         return b""
 

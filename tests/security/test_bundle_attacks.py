@@ -29,6 +29,8 @@ from isthmus.proof import canonical
 from isthmus.proof.bundle import verify
 from world.forge import Forge, manifest_of, note, root
 from world.pair import CN, HQ, US, Pair
+from world.questions import VEHICLES, spec
+from world.questions import plan as question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from isthmus.contracts.roster import Roots
 
 
-from security import attacks_on_heads, attacks_on_ledgers, attacks_on_orders, attacks_on_releases
+from security import attacks_on_heads, attacks_on_ledgers, attacks_on_orders, attacks_on_questions, attacks_on_releases
 from security.attacks_on_heads import with_view
 from security.attacks_on_ledgers import OUTSIDER
 
@@ -46,6 +48,7 @@ RULES = [
     *attacks_on_heads.RULES,
     *attacks_on_ledgers.RULES,
     *attacks_on_orders.RULES,
+    *attacks_on_questions.RULES,
     *attacks_on_releases.RULES,
 ]
 
@@ -55,6 +58,9 @@ def genuine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     pair = Pair(tmp_path_factory.mktemp("genuine") / "sites", (CN, US))
     pair.prepare()
     pair.work(rounds=2)
+    for number, answered in ((1, True), (2, True), (3, False)):
+        query = None if answered else question(spec(VEHICLES))
+        pair.ask(CN, JobId(f"job-{number:016x}"), query, answered=answered)
     yield Forge(pair)
     pair.close()
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
+from isthmus.border.gate.framing import message_in, unpadded
 from isthmus.contracts.crossings import Kind, Manifest
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, Name
 from isthmus.contracts.inside import InsideRole
 from isthmus.contracts.jobs import JobState
 from isthmus.contracts.ledger import CrossingEntry, Log
-from isthmus.contracts.link import LinkProblem
+from isthmus.contracts.link import FRAME, LinkProblem
 from isthmus.contracts.orders import DatasetRef
 from isthmus.proof import canonical, sealing, signing
 from isthmus.proof.canonical import from_base64
@@ -109,13 +110,16 @@ async def nothing_leaked(world: TappedWorld) -> list[tuple[Manifest, bytes, byte
     """Look through everything; return what crossed."""
     secrets = secrets_of(world)
     assert not leaks(secrets, *(exchange.everything() for exchange in world.tap.exchanges))
+    bodies = [body for exchange in world.tap.exchanges for body in (exchange.body, exchange.answer)]
+    assert not [len(body) for body in bodies if len(body) % FRAME], "what passed fills whole frames"
     found = crossed(world)
+    assert {manifest.payload.digest for manifest, _, _ in found} == set(world.tap.sealed()), "all of it was opened"
     assert not leaks(secrets, *(raw for _, raw, _ in found), *(plain for _, _, plain in found))
     assert not leaks(secrets, *(await evidence_of(world)))
     assert not leaks(secrets, *files_of(world.home / HQ))
     for error in world.tap.errors:
-        assert list(json.loads(error)) == ["code"]
-        canonical.load(LinkProblem, error)
+        assert list(json.loads(unpadded(error, 1024))) == ["code"]
+        message_in(LinkProblem, error, 1024)
     return found
 
 

@@ -19,7 +19,7 @@ from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import Digest, JobId, Name
 from isthmus.contracts.inside import CloseOrder
 from isthmus.contracts.ledger import Log
-from isthmus.contracts.link import HeadsAnswer, Opening
+from isthmus.contracts.link import FRAME, HeadsAnswer, Opening
 from isthmus.contracts.orders import Algorithm, DatasetRef, Order, TrainingPlan
 from isthmus.contracts.raw_table import Group
 from isthmus.contracts.tensors import TensorSpec
@@ -296,7 +296,7 @@ def test_more_bytes_than_were_signed_are_not_even_read(scene: Scene) -> None:
     rogue = Rogue(scene.home, HQ)
     right = rogue.crossing(ORDER, Kind.MODEL, sequence=next_of(scene), slot=1)
     with unharmed(scene, CN):
-        answer = rogue.offer(scene, CN, Hostile(right.envelope, right.payload + bytes(8), right.crossing))
+        answer = rogue.offer(scene, CN, Hostile(right.envelope, right.payload + bytes(FRAME), right.crossing))
         assert answer.code is Code.TOO_LARGE
 
 

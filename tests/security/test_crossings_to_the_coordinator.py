@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from isthmus.border.gate.framing import padded
 from isthmus.contracts.bands import band_evaluation
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import Digest, JobId, OrderId
+from isthmus.contracts.link import FRAME
 from isthmus.contracts.orders import Evaluation
 from isthmus.learning import weights
 from isthmus.proof import canonical, sealing
@@ -236,7 +238,7 @@ def test_an_envelope_larger_than_any_is_turned_away_unread(scene: Scene) -> None
     body = canonical.encode({"envelope": too_long.envelope.decode(), "heads": {"heads": {}, "seen": {}}})
     with unharmed(scene, HQ):
         path = f"/link/{CN}/crossings/{too_long.crossing}"
-        answer = Rogue(scene.home, CN).put_bytes(scene, struct.pack(">I", len(body)) + body, path=path)
+        answer = Rogue(scene.home, CN).put_bytes(scene, padded(body), path=path)
         assert answer.code is Code.MALFORMED
 
 
@@ -246,10 +248,13 @@ def test_an_envelope_larger_than_any_is_turned_away_unread(scene: Scene) -> None
         (b"", Code.TRUNCATED),
         (b"\x00\x00", Code.TRUNCATED),
         (struct.pack(">I", 100) + b"{}", Code.TRUNCATED),
-        (struct.pack(">I", 0), Code.MALFORMED),
-        (struct.pack(">I", 2) + b"{}", Code.MALFORMED),
+        (struct.pack(">I", 2) + b"{}", Code.TRUNCATED),
+        (padded(b"{}")[:-1], Code.TRUNCATED),
+        (padded(b""), Code.MALFORMED),
+        (padded(b"{}"), Code.MALFORMED),
+        (padded(b"{}")[:-1] + b"\x01", Code.MALFORMED),
         (struct.pack(">I", 2**32 - 1) + b"{}", Code.TOO_LARGE),
-        (struct.pack(">I", 5) + b'{"a":', Code.MALFORMED),
+        (padded(b'{"a":'), Code.MALFORMED),
     ],
 )
 def test_what_is_no_parcel_leaves_no_trace(scene: Scene, body: bytes, code: Code) -> None:
@@ -261,9 +266,11 @@ def test_what_is_no_parcel_leaves_no_trace(scene: Scene, body: bytes, code: Code
 @pytest.mark.parametrize(
     ("change", "code", "noted"),
     [
-        (lambda p: p[:-1], Code.TRUNCATED, False),
+        (lambda p: p[:-1], Code.PAYLOAD_ALTERED, True),
+        (lambda p: p[: (len(p) - 1) // FRAME * FRAME], Code.TRUNCATED, False),
         (lambda _: b"", Code.TRUNCATED, False),
-        (lambda p: p + b"\x00", Code.TOO_LARGE, False),
+        (lambda p: p + b"\x01", Code.MALFORMED, False),
+        (lambda p: p + bytes(FRAME), Code.TOO_LARGE, False),
         (lambda p: bytes([p[0] ^ 1]) + p[1:], Code.PAYLOAD_ALTERED, True),
         (lambda p: p[:-1] + bytes([p[-1] ^ 128]), Code.PAYLOAD_ALTERED, True),
     ],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from isthmus.border.gate.framing import message_in
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import Digest, JobId
@@ -18,7 +19,6 @@ from isthmus.contracts.inside import CloseOrder, InsideRole
 from isthmus.contracts.jobs import JobState
 from isthmus.contracts.ledger import Log
 from isthmus.contracts.link import LinkProblem
-from isthmus.proof import canonical
 from isthmus.proof.ids import order_id
 from security.rogue import Rogue, opened_receipt
 from security.scene import CN, HQ, US, Scene, approve_all, evaluation, grant_of, model, order_for, refusal, unharmed
@@ -164,7 +164,7 @@ async def a_job_over_a_full_disk(world: TappedWorld, site: SiteId) -> None:
         world.tap.failed.clear()
         await asyncio.gather(*(world.approve(zone) for zone in ZONES))
         await world.tap.failed.wait()
-        assert canonical.load(LinkProblem, world.tap.errors[-1]).code is Code.LEDGER_UNAVAILABLE
+        assert message_in(LinkProblem, world.tap.errors[-1], 1024).code is Code.LEDGER_UNAVAILABLE
     filled = border.keeper.entries(Log.CROSSINGS, 0).entries
     await asyncio.to_thread(make_room, border)
     if site == CN:

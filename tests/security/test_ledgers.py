@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from isthmus.border.gate.framing import message_in, padded
 from isthmus.border.keeper.desk import manifest_of
 from isthmus.contracts.crossings import RECEIPT_TYPE, HeadProof, Kind, Receipt
 from isthmus.contracts.errors import Code
@@ -199,7 +200,7 @@ def test_a_fork_that_comes_with_a_crossing_gets_no_receipt(scene: Scene) -> None
 
     async def post(path: str, body: bytes) -> Code:
         async with rogue.client(scene) as http:
-            return canonical.load(LinkProblem, (await http.post(path, content=body)).content).code
+            return message_in(LinkProblem, (await http.post(path, content=padded(body))).content, 1024).code
 
     assert asyncio.run(post(f"/link/{CN}/heads", canonical.dump(heads))) is Code.LEDGER_FORKED
     right = rogue.crossing(ORDER, Kind.MODEL_UPDATE, sequence=scene.keeper(HQ).inbound.cursor(CN) + 1)

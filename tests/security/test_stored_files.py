@@ -17,7 +17,6 @@ from isthmus.contracts.raw_table import Group
 from isthmus.kit.tokens import read_token
 from isthmus.learning.weights import MODEL_SCHEMA
 from isthmus.proof.ids import file_aad, order_id
-from isthmus.proof.sealing import SealingKey
 from isthmus.zone import app as zone_app
 from isthmus.zone.compute import InProcessCompute
 from isthmus.zone.settings import ZoneSettings
@@ -53,9 +52,9 @@ def ingested(scene: Scene) -> InProcessCompute:
 
 def open_order(scene: Scene, compute: InProcessCompute) -> int:
     """Take the order's keys and open its files; return the number of vehicles."""
-    run = SealingKey.generate()
-    grant = scene.keeper(CN).files.grant(KeyRequest(order=order_id(ORDER), groups=(Group.MOTION,), run_key=run.public))
-    opened = compute.open(ORDER, grant, run)
+    opening = compute.prepare(ORDER)
+    requests = [KeyRequest(order=order_id(ORDER), groups=(Group.MOTION,), run_key=key) for key in opening.run_keys]
+    opened = opening.open([scene.keeper(CN).files.grant(request) for request in requests])
     vehicles = opened.contributors.vehicles + opened.evaluators.vehicles
     opened.close()
     return vehicles

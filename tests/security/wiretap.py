@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from isthmus.border.gate.dialer import Dialer
-from isthmus.contracts.crossings import Contributors
+from isthmus.border.gate.framing import MAX_PARCEL, message_in, unpadded, unpadded_payload
+from isthmus.contracts.crossings import Contributors, Manifest
 from isthmus.contracts.identifiers import Digest
+from isthmus.contracts.link import Parcel, filled
 from isthmus.contracts.orders import Evaluation, Figures, Predictor
 from isthmus.contracts.raw_table import PSEUDONYM
 from isthmus.learning import weights
+from isthmus.proof import canonical, signing
 from isthmus.proof.ids import file_aad, file_key_context
+from isthmus.proof.sealing import SealingKey
 from isthmus.zone.settings import ZoneSettings
 from isthmus.zone.store import DirectoryStore
 from isthmus.zone.vault import open_group
 from world.world import HQ, ZONES, World, http_to, with_certificate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.inside import KeyGrant
     from isthmus.contracts.orders import Order
-    from isthmus.proof.sealing import SealingKey
     from isthmus.zone.store import ObjectStore
 
 Buffer = bytes | bytearray | memoryview
@@ -62,13 +66,24 @@ class Tap:
 
     def sealed(self) -> dict[Digest, bytes]:
         """Return every sealed payload that passed, by its digest."""
-        found = {}
+        found: dict[Digest, bytes] = {}
+        frames: dict[str, bytearray] = {}
+        sizes: dict[Digest, int] = {}
         for exchange in self.exchanges:
             if exchange.asked.startswith(b"PUT"):
-                start = 4 + int.from_bytes(exchange.body[:4], "big")
-                found[Digest.of(exchange.body[start:])] = bytes(exchange.body[start:])
+                start = filled(4 + int.from_bytes(exchange.body[:4], "big"))
+                parcel = message_in(Parcel, bytes(exchange.body[:start]), MAX_PARCEL)
+                manifest = canonical.load(Manifest, signing.parse_envelope(parcel.envelope.encode()).payload)
+                payload = unpadded_payload(exchange.body[start:], manifest.payload.size)
+                found[Digest.of(payload)] = bytes(payload)
             elif b"/blob/" in exchange.asked:
-                found[Digest.of(exchange.answer)] = bytes(exchange.answer)
+                frames[exchange.asked.split(b"/blob/")[1][:71].decode()] = exchange.answer
+            elif b"/next" in exchange.asked and exchange.answer:
+                envelope = unpadded(bytes(exchange.answer), MAX_PARCEL)
+                payload_of = canonical.load(Manifest, signing.parse_envelope(envelope).payload).payload
+                sizes[payload_of.digest] = payload_of.size
+        for digest, body in frames.items():
+            found[Digest(digest)] = bytes(unpadded_payload(body, sizes[Digest(digest)]))
         return found
 
 
@@ -104,7 +119,7 @@ class TappedWorld(World):
             await with_certificate(self.sites[HQ].border.outside, certificate)(scope, receiving, sending)
 
         border = self.sites[site].border
-        return Dialer(border.keeper, site, HQ, http_to(outside), border.bell, cadence_s=3600)
+        return Dialer(border.half, site, HQ, http_to(outside), border.bell, cadence_s=3600)
 
 
 def quick_world(home: Path, trouble: str | None = None) -> TappedWorld:
@@ -155,8 +170,21 @@ class QuickCompute:
         self._store = store
         self._trouble = trouble
 
-    def open(self, order: Order, grant: KeyGrant, run_key: SealingKey) -> QuickRun:
-        tables = [self._table(file, run_key) for file in grant.files]
+    def prepare(self, order: Order) -> QuickOpening:
+        return QuickOpening(self._store, self._trouble)
+
+
+class QuickOpening:
+    """The key of one run."""
+
+    def __init__(self, store: ObjectStore, trouble: str | None) -> None:
+        self._store = store
+        self._trouble = trouble
+        self._key = SealingKey.generate()
+        self.run_keys = (self._key.public,)
+
+    def open(self, grants: Sequence[KeyGrant]) -> QuickRun:
+        tables = [self._table(file, self._key) for grant in grants for file in grant.files]
         pseudonyms = {value for table in tables for value in table.column(PSEUDONYM.name).to_pylist()}
         return QuickRun(len(pseudonyms), sum(table.num_rows for table in tables), self._trouble)
 
@@ -166,6 +194,9 @@ class QuickCompute:
         aad = file_aad(file.dataset, file.file, file.group)
         data = self._store.get(file.object_name)
         return open_group(data, key, aad, file=file.file, digest=file.digest, size=file.size)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _figures(predictor: Predictor) -> Figures:

@@ -154,7 +154,7 @@ class MortalWorld(World):
         self.sites[life.site] = SiteProcesses(border)
         if life.site != HQ:
             app = self._reached(HQ, lambda hub: with_certificate(hub.outside, self.certificate(life.site)), life)
-            dialer = Dialer(border.keeper, life.site, HQ, http_to(app), border.bell, cadence_s=3600)
+            dialer = Dialer(border.half, life.site, HQ, http_to(app), border.bell, cadence_s=3600)
             life.tasks.append(asyncio.create_task(dialer.run()))
 
     def _begin_behind(self, life: Life) -> None:

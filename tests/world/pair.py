@@ -52,6 +52,8 @@ from isthmus.proof import canonical
 from isthmus.proof.ids import crossing_id, file_key_context, order_id
 from isthmus.proof.sealing import SealingKey, wrap
 from isthmus.proof.signing import SigningKey
+from world.questions import STATISTICS, sums
+from world.questions import plan as plan_of_question
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 
     from isthmus.border.keeper.keeper import Keeper
     from isthmus.contracts.identifiers import OrderId
+    from isthmus.contracts.queries import QueryPlan
 
 HQ, CN, US = SiteId("hq"), SiteId("cn-shanghai"), SiteId("us-texas")
 BOTH = (Log.CROSSINGS, Log.INTERNAL)
@@ -89,7 +92,7 @@ def plan(zones: tuple[SiteId, ...]) -> federation.FederationPlan:
             *(federation.SitePlan(zone, Name(zone[:2]), "zone") for zone in zones),
         ),
         persons=(federation.PersonPlan(ENGINEER, OrganisationId("maker"), (PersonRole.ENGINEER,)), *persons),
-        algorithms=(ALGORITHM,),
+        algorithms=(ALGORITHM, STATISTICS),
     )
 
 
@@ -190,21 +193,23 @@ class Pair:
     def _ingest(self, zone: SiteId, file: FileId) -> None:
         session = SigningKey.generate()
         to = self.keeper(zone).files.start_session(SessionRequest(key=session.verify_key)).sealing
-        digest = Digest.of(file.encode())
-        context = file_key_context(DATASET.dataset, file, Group.MOTION, digest)
-        sidecar = Sidecar(
-            version=1,
-            dataset=DATASET.dataset,
-            file=file,
-            group=Group.MOTION,
-            object_name=f"{file}.motion",
-            digest=digest,
-            size=1000,
-            rows=10,
-            wrapped_key=canonical.to_base64(wrap(bytes(32), to, context=context)),
-        )
-        envelope = session.sign(SIDECAR_TYPE, canonical.dump(sidecar)).decode()
-        self.keeper(zone).files.register(RegisterFiles(envelopes=(envelope,)))
+        envelopes = []
+        for group in (Group.DRIVES, Group.MOTION):
+            digest = Digest.of(f"{file}{group}".encode())
+            context = file_key_context(DATASET.dataset, file, group, digest)
+            sidecar = Sidecar(
+                version=1,
+                dataset=DATASET.dataset,
+                file=file,
+                group=group,
+                object_name=f"{file}.{group}",
+                digest=digest,
+                size=1000,
+                rows=10,
+                wrapped_key=canonical.to_base64(wrap(bytes(32), to, context=context)),
+            )
+            envelopes.append(session.sign(SIDECAR_TYPE, canonical.dump(sidecar)).decode())
+        self.keeper(zone).files.register(RegisterFiles(envelopes=tuple(envelopes)))
         self.keeper(zone).files.freeze(FreezeSnapshot(dataset=DATASET, files=(file,)))
 
     def take_keys(self, zone: SiteId, order: OrderId) -> None:
@@ -329,6 +334,54 @@ class Pair:
             self.keeper(zone).close_order(CloseOrder(order=order))
         self.cosign()
         return orders
+
+    def ask(self, zone: SiteId, job: JobId, query: QueryPlan | None = None, *, answered: bool = True) -> OrderId:
+        """Ask a zone a question; have it answered at its slot and closed, or only closed."""
+        asked = query or plan_of_question()
+        order = Order(
+            version=1,
+            job=job,
+            issuer=HQ,
+            zone=zone,
+            algorithm=STATISTICS,
+            dataset=DATASET,
+            groups=(Group.DRIVES,),
+            purpose=PURPOSE,
+            recipients=tuple(sorted((HQ, *self.zones))),
+            outputs=(Kind.AGGREGATE,),
+            training=None,
+            evaluation=None,
+            query=asked,
+            tensors=(),
+            clip_norm_micro=1,
+            base=None,
+            issued_at=self.clock.now(),
+            expires_at=self.clock.now() + 86_400,
+        )
+        body, id_ = canonical.dump(order), order_id(order)
+        header = CandidateHeader(order=id_, kind=Kind.ORDER, recipient=zone, slot=0, size=len(body))
+        self.keeper(HQ).submit(InsideRole.SUBMITTER, header, body)
+        self.carry()
+        if answered:
+            sums_ = canonical.dump(sums(asked))
+            self.keeper(zone).submit(InsideRole.COMPUTE, self._sums_header(id_, sums_), sums_)
+            self.clock.advance(asked.slot_s)
+            self.keeper(zone).statistics.release_due()
+            self.approve(zone)
+            self.carry()
+        self.keeper(zone).close_order(CloseOrder(order=id_))
+        self.cosign()
+        return id_
+
+    def _sums_header(self, order: OrderId, body: bytes) -> CandidateHeader:
+        return CandidateHeader(
+            order=order,
+            kind=Kind.AGGREGATE,
+            recipient=HQ,
+            slot=0,
+            size=len(body),
+            contributors=Contributors(vehicles=400, windows=800),
+        )
 
     def _answer(self, zone: SiteId, order: OrderId, slot: int, rounds: int) -> None:
         if slot < rounds:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import pytest
 
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.inside import InsideRole
@@ -14,9 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_two_zones_train_one_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("halves", [1, 2], ids=["one-process", "gate-and-keeper"])
+def test_two_zones_train_one_model(tmp_path: Path, halves: Literal[1, 2]) -> None:
+    """The borders are one process each, or have a socket between their halves: nothing else differs."""
+
     async def scenario() -> None:
-        async with running(World(tmp_path / "home")) as world:
+        async with running(World(tmp_path / "home", halves=halves)) as world:
             for seed, zone in enumerate(ZONES):
                 await world.ingest(zone, drives(20, seed))
             jobs = world.jobs()

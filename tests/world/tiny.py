@@ -15,13 +15,15 @@ from isthmus.contracts.tensors import TensorSpec
 from isthmus.coordinator.plans import Recipe
 from isthmus.learning import weights
 from isthmus.learning.aggregate import federated_average
+from isthmus.proof.sealing import SealingKey
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.inside import KeyGrant
     from isthmus.contracts.orders import Order
     from isthmus.learning.weights import Weights
-    from isthmus.proof.sealing import SealingKey
 
 ALGORITHM = Algorithm(name=Name("tiny"), digest=Digest.of(b"tiny"))
 SCHEMA = (TensorSpec(name="bias", shape=(3,)), TensorSpec(name="slope", shape=(4, 3)))
@@ -64,11 +66,25 @@ class TinyRun:
         """Nothing is held."""
 
 
+class TinyOpening:
+    """Asks for keys, as every compute does, and opens nothing with them."""
+
+    def __init__(self, zone: SiteId) -> None:
+        self._zone = zone
+        self.run_keys = (SealingKey.generate().public,)
+
+    def open(self, grants: Sequence[KeyGrant]) -> TinyRun:
+        return TinyRun(self._zone)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class TinyCompute:
     """Opens any order of the tiny algorithm; it reads no file."""
 
-    def open(self, order: Order, grant: KeyGrant, run_key: SealingKey) -> TinyRun:
-        return TinyRun(order.zone)
+    def prepare(self, order: Order) -> TinyOpening:
+        return TinyOpening(order.zone)
 
 
 def final_model(seed: int, rounds: int, zones: tuple[SiteId, ...]) -> Digest:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx2
 import numpy as np
@@ -18,10 +19,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from isthmus.border import app as border_app
+from isthmus.border.bridge.client import RemoteKeeper
+from isthmus.border.bridge.server import Bridge
 from isthmus.border.gate.dialer import Dialer
 from isthmus.border.gate.identity import EXTENSION
+from isthmus.border.gate_app import build_gate
 from isthmus.border.keeper.desk import Move, unobserved
-from isthmus.border.settings import BorderSettings
+from isthmus.border.settings import BorderSettings, load_genesis
+from isthmus.border.slots import at_slots
 from isthmus.cli import federation
 from isthmus.client.border import BorderClient
 from isthmus.client.jobs import JobsClient
@@ -33,6 +38,7 @@ from isthmus.contracts.jobs import JobRequest, ZoneData
 from isthmus.contracts.orders import DatasetRef, EvaluationPlan, TrainingPlan, Weighting
 from isthmus.coordinator import app as coordinator_app
 from isthmus.coordinator.settings import CoordinatorSettings
+from isthmus.kit.bell import Bell
 from isthmus.kit.clock import Clock, SystemClock
 from isthmus.kit.tokens import read_token
 from isthmus.proof import canonical
@@ -81,8 +87,16 @@ class SiteProcesses:
 class World:
     """A federation in `home`."""
 
-    def __init__(self, home: Path, *, clock: Clock | None = None, compute: dict[SiteId, Compute] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        clock: Clock | None = None,
+        compute: dict[SiteId, Compute] | None = None,
+        halves: Literal[1, 2] = 1,
+    ) -> None:
         self.home = home
+        self.halves = halves
         self.clock = clock or SystemClock()
         self.compute = compute or {}
         self.observers: dict[SiteId, Callable[[Move], None]] = {}
@@ -97,7 +111,23 @@ class World:
             BorderSettings.load(self.home / site), self.clock, self.observers.get(site, unobserved)
         )
         self.sites[site] = SiteProcesses(border)
-        return border
+        if self.halves == 2:
+            self._part(site)
+        return self.sites[site].border
+
+    def _part(self, site: SiteId) -> None:
+        """Put a socket between a site's keeper and its gate."""
+        processes = self.sites[site]
+        whole = processes.border
+        settings = BorderSettings.load(self.home / site)
+        bell = Bell()
+        near = RemoteKeeper(settings.keeper, bell)
+        apart = contextlib.ExitStack()
+        apart.enter_context(Bridge(whole.half, whole.bell, settings.keeper))
+        apart.enter_context(near)
+        gate = build_gate(near, load_genesis(settings.home).roster, bell)
+        processes.border = dataclasses.replace(whole, gate=gate)
+        processes.closers += [whole.bell.close, apart.close]
 
     def dial(self, site: SiteId) -> Dialer:
         certificate = self.certificate(site)
@@ -107,7 +137,7 @@ class World:
             await with_certificate(hub.sites[HQ].border.outside, certificate)(scope, receive, send)
 
         border = self.sites[site].border
-        return Dialer(border.keeper, site, HQ, http_to(outside), border.bell, cadence_s=3600)
+        return Dialer(border.half, site, HQ, http_to(outside), border.bell, cadence_s=3600)
 
     def certificate(self, site: SiteId) -> bytes:
         pem = (self.home / site / "keys" / "link.pem").read_bytes()
@@ -139,6 +169,8 @@ class World:
 
     def start_link(self, site: SiteId) -> None:
         if site != HQ:
+            statistics = self.sites[site].border.keeper.statistics
+            self.sites[site].tasks.append(asyncio.create_task(at_slots(statistics, self.clock, asyncio.Event())))
             self.sites[site].tasks.append(asyncio.create_task(self.dial(site).run()))
 
     async def stop(self, site: SiteId) -> None:

@@ -6,12 +6,18 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from isthmus.border.archive import ArchiveSettings
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.identifiers import SiteId
+from isthmus.contracts.roster import Genesis
 from isthmus.kit.serving import Address
+from isthmus.proof import canonical
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+MAX_GENESIS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,9 @@ class BorderSettings:
         inside: where the inside face listens.
         outside: where the link listens; None for a border that dials.
         dials: the peer it dials and the URL, None for a border that listens.
+        keeper: the socket between gate and keeper, where they are two processes.
+        gate_user: the user id of the gate's process, None where it is the keeper's own.
+        archive: where checkpoints are archived, None for nowhere.
     """
 
     site: SiteId
@@ -31,6 +40,9 @@ class BorderSettings:
     inside: Address
     outside: Address | None
     dials: tuple[SiteId, str] | None
+    keeper: Path
+    gate_user: int | None
+    archive: ArchiveSettings | None = None
 
     @classmethod
     def load(cls, home: Path) -> BorderSettings:
@@ -50,11 +62,31 @@ class BorderSettings:
                 inside=Address.parse(border["inside"]),
                 outside=Address.parse(border["outside"]) if "outside" in border else None,
                 dials=(SiteId(dials["site"]), str(dials["url"])) if dials else None,
+                keeper=home / str(border.get("keeper", "keeper.sock")),
+                gate_user=int(border["gate_user"]) if "gate_user" in border else None,
+                archive=ArchiveSettings.parse(border["archive"], home) if "archive" in border else None,
             )
         except OSError as error:
             raise _unusable(path, error.strerror or "") from error
         except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
             raise _unusable(path, f"{type(error).__name__}: {error}") from error
+
+
+def load_genesis(home: Path) -> Genesis:
+    """Read the genesis that set-up wrote.
+
+    Raises:
+        Fault: there is none.
+    """
+    try:
+        return canonical.load(Genesis, (home / "genesis.json").read_bytes(), limit=MAX_GENESIS)
+    except OSError as error:
+        raise Fault(
+            Code.CONFIGURATION,
+            f"There is no genesis in {home}.",
+            why=error.strerror or "",
+            remedy="Run `isthmus setup`.",
+        ) from error
 
 
 def _unusable(path: Path, why: str) -> Fault:

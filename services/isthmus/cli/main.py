@@ -15,7 +15,24 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from isthmus.cli import ingest, jobs, ledger, models, raw, rehearse, review, serve, setup, up, verify
+from isthmus.cli import (
+    audit,
+    ingest,
+    jobs,
+    ledger,
+    models,
+    provision,
+    query,
+    raw,
+    ray,
+    rehearse,
+    review,
+    serve,
+    setup,
+    storage,
+    up,
+    verify,
+)
 from isthmus.cli.screen import Exit, Screen, exit_of
 from isthmus.contracts.errors import Code, Fault, IsthmusError
 
@@ -33,12 +50,17 @@ app.command()(setup.setup)
 app.command()(up.up)
 app.command()(ingest.ingest)
 app.add_typer(jobs.app, name="jobs")
+app.command()(query.query)
 app.add_typer(models.app, name="models")
 app.add_typer(review.app, name="review")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(storage.app, name="storage")
 app.command()(verify.verify)
+app.add_typer(audit.app, name="audit")
 app.command()(raw.raw)
+app.add_typer(ray.app, name="ray")
 app.command(hidden=True)(serve.serve)
+app.command(hidden=True)(provision.provision)
 
 
 def main() -> None:

@@ -181,6 +181,12 @@ def protection(event: PrivacyEvent) -> str:
             return f"L2 norm clipped to {event.parameter / 1e6} by the {event.enforced_by}"
         case "band":
             return f"figures banded to {event.parameter / 1e4:g} cm by the {event.enforced_by}"
+        case "contribution_bound":
+            return f"at most {event.parameter} rows of one vehicle count, held by the {event.enforced_by}"
+        case "differential_privacy":
+            return f"differentially private at epsilon {event.parameter / 1e6:g}, by the {event.enforced_by}"
+        case "disclosure_control":
+            return f"no cell under {event.parameter} vehicles (not differential privacy), by the {event.enforced_by}"
 
 
 def _is_about(body: StandingApproval | Approval, item: ReviewItem) -> bool:

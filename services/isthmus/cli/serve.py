@@ -64,6 +64,18 @@ def _runner(part: Part, folder: Path) -> Run:
 
             of_border = BorderSettings.load(folder)
             return lambda stop: border.run(of_border, stop)
+        case Part.KEEPER:
+            from isthmus.border import keeper_app as keeper
+            from isthmus.border.settings import BorderSettings
+
+            of_keeper = BorderSettings.load(folder)
+            return lambda stop: keeper.run(of_keeper, stop)
+        case Part.GATE:
+            from isthmus.border import gate_app as gate
+            from isthmus.border.settings import BorderSettings
+
+            of_gate = BorderSettings.load(folder)
+            return lambda stop: gate.run(of_gate, stop)
         case Part.ZONE:
             from isthmus.zone import app as zone
             from isthmus.zone.settings import ZoneSettings

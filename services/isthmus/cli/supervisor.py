@@ -55,9 +55,11 @@ LAST_WORDS = 2048
 
 @unique
 class Part(StrEnum):
-    """What a process does for its site."""
+    """What a process does for its site. A border is one process, or a gate and a keeper."""
 
     BORDER = "border"
+    GATE = "gate"
+    KEEPER = "keeper"
     ZONE = "zone"
     COORDINATOR = "coordinator"
 
@@ -289,11 +291,11 @@ class _Supervised:
 
     def _address(self) -> str | None:
         match self.part:
-            case Part.BORDER:
+            case Part.BORDER | Part.GATE:
                 return self._site.inside
             case Part.COORDINATOR:
                 return self._site.api
-            case Part.ZONE:
+            case Part.ZONE | Part.KEEPER:
                 return None
 
 

@@ -23,6 +23,7 @@ from isthmus.contracts.inside import (
     KeyRequest,
     LedgerEntries,
     LedgerView,
+    PrivacyView,
     PseudonymAnswer,
     PseudonymRequest,
     RegisterFiles,
@@ -144,6 +145,10 @@ class BorderClient:
     async def evidence(self) -> Evidence:
         """Return this border's part of an evidence bundle."""
         return await self._get(Evidence, "/v1/evidence", within_s=120)
+
+    async def privacy(self) -> PrivacyView:
+        """Return what the vehicles' privacy budget is, and what is gone of it."""
+        return await self._get(PrivacyView, "/v1/privacy")
 
     async def usage(self) -> UsageReport:
         """Return what crossed, by kind and direction."""

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from isthmus.client.problems import error_of, reaching, read
+from isthmus.contracts.answers import Explanation, QueryList, QueryView
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.identifiers import Digest
 from isthmus.contracts.jobs import (
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
 
     import httpx2
 
+    from isthmus.contracts.answers import QueryItem, QueryRequest
     from isthmus.contracts.identifiers import JobId
 
 Answer = TypeVar("Answer")
 Model = TypeVar("Model", bound=Wire)
 
 WAIT_S = 25.0
+LOOK_S = 3.0
+"""The first wait for answers: soon after, a zone that holds its answer for officers shows."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 PATIENCE_S = 60.0
 """How long a watch waits for a coordinator that does not answer: long enough for one that is started again."""
@@ -70,12 +74,39 @@ class JobsClient:
 
     async def submit(self, request: JobRequest, key: str | None = None) -> JobView:
         """Submit a job. With a `key`, sending the same again returns the same job."""
-        headers = {**self._headers, "content-type": "application/json"}
-        if key is not None:
-            headers["idempotency-key"] = key
-        with reaching(_SERVICE):
-            response = await self._http.post("/v1/jobs", content=canonical.dump(request), headers=headers)
-        return read(JobView, response)
+        return await self._post(JobView, "/v1/jobs", request, key)
+
+    async def ask(self, request: QueryRequest, key: str | None = None) -> QueryView:
+        """Ask a question. With a `key`, sending the same again returns the same question."""
+        return await self._post(QueryView, "/v1/queries", request, key)
+
+    async def explain(self, request: QueryRequest) -> Explanation:
+        """Return what a question would cost and bring. No zone is asked; no budget is touched."""
+        return await self._post(Explanation, "/v1/queries/explain", request)
+
+    async def queries(self) -> tuple[QueryItem, ...]:
+        """Return all questions, newest first."""
+        return (await self._get(QueryList, "/v1/queries")).items
+
+    async def query(self, job: JobId, wait_s: float = 0.0) -> QueryView:
+        """Return a question and what it has brought; wait up to `wait_s` (at most 25) for its end."""
+        return await self._get(QueryView, f"/v1/queries/{job}", {"wait": str(wait_s)}, limit_s=wait_s + 30)
+
+    async def answered(self, job: JobId, seen: Callable[[QueryView], object] | None = None) -> QueryView:
+        """Return a question when every zone has answered or will not. A coordinator that goes away is waited for.
+
+        Args:
+            job: the question.
+            seen: called with where it stands, again and again until then.
+        """
+        wait_s = LOOK_S
+        while True:
+            view = await self._patiently(partial(self.query, job, wait_s))
+            if view.state is not JobState.RUNNING:
+                return view
+            if seen is not None:
+                seen(view)
+            wait_s = WAIT_S
 
     async def jobs(self) -> tuple[JobView, ...]:
         """Return all jobs, newest first."""
@@ -141,6 +172,14 @@ class JobsClient:
                     raise
                 await self._pause(min(pause, left))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _post(self, model: type[Model], path: str, body: Wire, key: str | None = None) -> Model:
+        headers = {**self._headers, "content-type": "application/json"}
+        if key is not None:
+            headers["idempotency-key"] = key
+        with reaching(_SERVICE):
+            response = await self._http.post(path, content=canonical.dump(body), headers=headers)
+        return read(model, response)
 
     async def _get(
         self, model: type[Model], path: str, query: dict[str, str] | None = None, *, limit_s: float = 30

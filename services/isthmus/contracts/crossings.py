@@ -51,6 +51,8 @@ class Check(StrEnum):
     CLIPPED = "clipped"
     CONTRIBUTORS = "contributors"
     BANDED = "banded"
+    NOISED = "noised"
+    DISCLOSURE_CONTROLLED = "disclosure_controlled"
 
 
 class Contributors(Wire):
@@ -64,10 +66,11 @@ class PrivacyEvent(Wire):
     """One protection that was applied, where, and with what parameter.
 
     `l2_clip`: `parameter` is the bound in millionths. `band`: the width of the band in the figure's own unit.
-    Neither is differential privacy.
+    `contribution_bound`: the most rows of one vehicle that count. `differential_privacy`: epsilon in millionths, at the
+    delta that the order states. `disclosure_control`: the fewest vehicles a cell. Only `differential_privacy` is that.
     """
 
-    mechanism: Literal["l2_clip", "band"]
+    mechanism: Literal["l2_clip", "band", "contribution_bound", "differential_privacy", "disclosure_control"]
     parameter: Positive
     enforced_by: Literal["border", "zone"]
 

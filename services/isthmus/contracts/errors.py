@@ -50,6 +50,9 @@ class Code(StrEnum):
     SLOT_UNEXPECTED = "slot_unexpected"
     TOO_FEW_CONTRIBUTORS = "too_few_contributors"
     NOT_RELEASED = "not_released"
+    QUERY_INVALID = "query_invalid"
+    QUERY_NAME_UNKNOWN = "query_name_unknown"
+    QUERY_TOO_WIDE = "query_too_wide"
     # what a payload held
     SCHEMA_MISMATCH = "schema_mismatch"
     NOT_FINITE = "not_finite"

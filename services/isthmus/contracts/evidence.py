@@ -88,6 +88,8 @@ class FindingCode(StrEnum):
     BUDGET_OVERSPENT = "budget_overspent"
     BUDGET_DISAGREES = "budget_disagrees"
     QUOTA_EXCEEDED = "quota_exceeded"
+    PRIVACY_OVERSPENT = "privacy_overspent"
+    PRIVACY_DISAGREES = "privacy_disagrees"
     # releases and models
     APPROVAL_INVALID = "approval_invalid"
     APPROVAL_BY_ENGINEER = "approval_by_engineer"
@@ -131,6 +133,7 @@ class Examined(StrEnum):
     KEY_RELEASES = "key_releases"
     APPROVALS = "approvals"
     RELEASES = "releases"
+    QUESTIONS = "questions"
     MODELS = "models"
 
 

@@ -52,6 +52,9 @@ class Facts:
         outputs: kinds that an order asks for.
         algorithm_registered: the order's algorithm and digest stand in the genesis.
         dataset_frozen: the order's snapshot exists.
+        mode: how the order's question is to be answered, empty where it asks none.
+        catalogue_known: the question was written against the catalogue that is installed here.
+        within_privacy_budget: what the question reserves fits what is left of the vehicles' privacy budget.
     """
 
     action: Action
@@ -75,3 +78,6 @@ class Facts:
     outputs: frozenset[Kind] = frozenset()
     algorithm_registered: bool = False
     dataset_frozen: bool = False
+    mode: str = ""
+    catalogue_known: bool = False
+    within_privacy_budget: bool = False

@@ -17,6 +17,7 @@ from isthmus.contracts.identifiers import CrossingId, Digest, FileId, JobId, Nam
 from isthmus.contracts.keys import HpkeKey, HybridKey
 from isthmus.contracts.ledger import Log
 from isthmus.contracts.orders import DatasetRef
+from isthmus.contracts.queries import PrivacyBudget
 from isthmus.contracts.raw_table import Group
 from isthmus.contracts.wire import Base64, Count, Positive, SortedUnique, Wire
 
@@ -169,6 +170,26 @@ class SnapshotAnswer(Wire):
     """The salted commitment that releases made from the snapshot carry."""
 
     commitment: Digest
+
+
+class PrivacyView(Wire):
+    """What the population's budget is, and what is gone of it.
+
+    Attributes:
+        budget: what all answers together may cost; None where this border answers no questions.
+        epsilon_micro: what is spent or reserved, as one epsilon at the budget's delta.
+        answered: answers that were paid for.
+        repeated: answers that were given again, for nothing.
+        open: questions that are reserved for and not answered yet.
+        unprotected: releases that carry no differential privacy (updates, banded evaluations, controlled answers).
+    """
+
+    budget: PrivacyBudget | None
+    epsilon_micro: Count
+    answered: Count
+    repeated: Count
+    open: Count
+    unprotected: Count
 
 
 class CloseOrder(Wire):

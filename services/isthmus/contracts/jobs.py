@@ -11,6 +11,7 @@ from isthmus.contracts.crossings import Sites
 from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import CrossingId, Digest, JobId, Name, OrderId, PersonId, SiteId
 from isthmus.contracts.orders import DatasetRef, Evaluation, EvaluationPlan, TrainingPlan
+from isthmus.contracts.queries import QueryPlan
 from isthmus.contracts.raw_table import Group
 from isthmus.contracts.wire import Count, Positive, SortedUnique, UnixSeconds, Wire
 
@@ -31,10 +32,13 @@ class ZoneData(Wire):
 
 
 class JobRequest(Wire):
-    """A job: train one model over the zones, or (`raw`) ask them for rows, which no zone grants without a permit."""
+    """A job: train one model over the zones, put a question to them (`query`), or (`raw`) ask them for rows.
+
+    No zone grants rows without a permit. A question comes in at `/v1/queries` (`contracts.answers`) and is a job here.
+    """
 
     name: Name
-    work: Literal["train", "raw"] = "train"
+    work: Literal["train", "raw", "query"] = "train"
     algorithm: Name
     zones: Annotated[tuple[ZoneData, ...], Field(min_length=1, max_length=8)]
     groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=5), SortedUnique] = (Group.MOTION,)
@@ -42,6 +46,7 @@ class JobRequest(Wire):
     recipients: Sites
     training: TrainingPlan | None = None
     evaluation: EvaluationPlan | None = None
+    query: QueryPlan | None = None
     clip_norm_micro: Positive = 10_000_000
     base: Digest | None = None
     valid_for_s: Annotated[int, Field(strict=True, ge=60, le=31_536_000)] = 86_400
@@ -50,6 +55,8 @@ class JobRequest(Wire):
     def _whole(self) -> Self:
         if (self.work == "train") != (self.training is not None):
             raise ValueError("a training job, and only such a one, has a training plan")
+        if (self.work == "query") != (self.query is not None):
+            raise ValueError("a question, and nothing else, has a plan of how it is answered")
         if len({z.zone for z in self.zones}) != len(self.zones):
             raise ValueError("a zone is named twice")
         return self
@@ -79,7 +86,7 @@ class JobView(Wire):
 
     id: JobId
     name: Name
-    work: Literal["train", "raw"]
+    work: Literal["train", "raw", "query"]
     submitted_by: PersonId
     state: JobState
     code: Code | None

@@ -16,7 +16,7 @@ from isthmus.contracts.identifiers import CrossingId, Digest, JobId, Name, Order
 from isthmus.contracts.keys import HybridKey
 from isthmus.contracts.raw_table import Group
 from isthmus.contracts.roster import Genesis
-from isthmus.contracts.wire import Count, SortedUnique, UnixSeconds, Wire
+from isthmus.contracts.wire import Count, Positive, SortedUnique, UnixSeconds, Wire
 
 
 @unique
@@ -91,6 +91,34 @@ class OrderClosed(Wire):
     reason: Literal["complete", "expired", "failed"]
     spent_bits: Count
     returned_bits: Count
+    at: UnixSeconds
+
+
+Curve = Annotated[tuple[Count, ...], Field(min_length=1, max_length=64)]
+"""Renyi divergences at the orders of `proof.accounting.ALPHAS`, in units of 1e-9, each rounded up."""
+
+
+class PrivacyReserved(Wire):
+    """What the answer to a question may cost its population of vehicles. Reserved when its order is accepted."""
+
+    event: Literal["privacy_reserved"] = "privacy_reserved"
+    order: OrderId
+    epsilon_micro: Positive
+    delta_exponent: Count
+    curve: Curve
+    at: UnixSeconds
+
+
+class PrivacySettled(Wire):
+    """What became of a reservation: spent when anything that depends on data was decided, else returned.
+
+    `question` names the question and its frozen snapshot; two entries with the same one are of the same question.
+    """
+
+    event: Literal["privacy_settled"] = "privacy_settled"
+    order: OrderId
+    outcome: Literal["spent", "repeated", "returned"]
+    question: Digest
     at: UnixSeconds
 
 
@@ -184,6 +212,8 @@ InternalEntry = Annotated[
     | SnapshotFrozen
     | OrderAccepted
     | OrderClosed
+    | PrivacyReserved
+    | PrivacySettled
     | KeysReleased
     | Drafted
     | Decided

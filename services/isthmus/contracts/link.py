@@ -2,6 +2,10 @@
 
 A request that carries a head says from which size its proof starts; the answer's proof starts where the asker says it
 has `seen` the other's log. Nothing here is data of a zone.
+
+How a message looks from outside is fixed here too: every body fills whole frames, the heads of requests and answers
+hold nothing that varies, and what is sent without a crossing goes at a fixed cadence. `isthmus audit wire` computes
+from it.
 """
 
 from __future__ import annotations
@@ -15,6 +19,17 @@ from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import SiteId
 from isthmus.contracts.ledger import Log
 from isthmus.contracts.wire import Count, UnixSeconds, Wire
+
+FRAME = 16 * 1024
+"""Bytes of a frame. Every body on the link is a whole number of them."""
+LENGTH = 4
+"""Bytes before a control message that say how long it is."""
+HOST = "isthmus"
+"""What every request on the link names as its host: the certificate, not the name, says who it is."""
+CADENCE_S = 5.0
+"""Seconds between two exchanges of both logs' heads."""
+POLL_S = 25.0
+"""Seconds for which a poll is held that nothing answers."""
 
 Note = Annotated[str, Field(max_length=8192)]
 
@@ -69,3 +84,12 @@ class LinkProblem(Wire):
     """The only error text between sites: one code."""
 
     code: Code
+
+
+def filled(size: int) -> int:
+    """Return the bytes of the frames that `size` bytes fill.
+
+    >>> filled(0), filled(1), filled(16384), filled(16385)
+    (0, 16384, 16384, 32768)
+    """
+    return -(-size // FRAME) * FRAME

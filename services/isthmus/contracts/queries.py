@@ -247,8 +247,9 @@ class CellPartial(Wire):
     Attributes:
         vehicles: distinct vehicles that count in it.
         values: for each primitive of the question, its numbers.
-        largest: for each primitive, the two largest absolute contributions of single vehicles (0 where there are
-            fewer), for the dominance rules.
+        largest: for each primitive, the two largest contributions of single vehicles (0 where there are fewer), for
+            the dominance rules: what a vehicle adds to the primitive; for a `sum`, its values themselves added up, not
+            centred (their total is the cell's sum + centre x count); for `bins`, its rows with a value.
     """
 
     vehicles: Count

@@ -3,6 +3,9 @@
 One row is one road user at one instant, as the recording vehicle (the ego, `track_id` 0) saw it. A drive is all rows
 of one `scene_id`; it has exactly one ego and one recording vehicle. Rows are ordered by `scene_id`, `t`, `track_id`.
 The table is stored as one file per column group, all in the same row order.
+
+`engaged` is 1 while the recording vehicle's driving function drives and 0 while its driver does: the same for all rows
+of an instant.
 """
 
 from __future__ import annotations
@@ -86,6 +89,7 @@ RAW_COLUMNS = (
     Column("width", Group.MOTION, Dtype.FLOAT32, "m", 0.0, 10.0, required=False),
     Column("type", Group.MOTION, Dtype.STRING, values=ROAD_USER_TYPES),
     Column("road_type", Group.MOTION, Dtype.STRING, values=ROAD_TYPES),
+    Column("engaged", Group.MOTION, Dtype.INT32, "", 0.0, 1.0, required=False),
 )
 
 PSEUDONYM = Column("vehicle_pseudonym", Group.MOTION, Dtype.STRING)

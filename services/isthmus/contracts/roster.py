@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from isthmus.contracts.identifiers import Digest, Name, OrganisationId, PersonId, SiteId
 from isthmus.contracts.keys import HpkeKey, HybridKey
 from isthmus.contracts.orders import Algorithm
+from isthmus.contracts.queries import PrivacyBudget
 from isthmus.contracts.wire import Positive, SortedUnique, UnixSeconds, Wire
 
 
@@ -97,6 +98,7 @@ class Genesis(Wire):
     policy: Digest
     algorithms: Annotated[tuple[Algorithm, ...], Field(max_length=64)]
     quotas: Quotas
+    privacy: PrivacyBudget | None = None
     created_at: UnixSeconds
 
 

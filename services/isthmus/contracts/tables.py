@@ -25,9 +25,12 @@ VEHICLE = "vehicle"
 TRAFFIC = ("free", "moderate", "dense")
 """How many other road users are near (mean over the row's time): under 2, under 6, 6 or more."""
 
-ROAD_CLASSES: Mapping[str, str] = MappingProxyType(
-    {"urban_intersection": "urban", "roundabout": "urban", "arterial": "interurban", "freeway": "interurban"}
-)
+ROAD_CLASSES: Mapping[str, str] = {
+    "urban_intersection": "urban",
+    "roundabout": "urban",
+    "arterial": "interurban",
+    "freeway": "interurban",
+}
 """The declared hierarchy of roads: each type's class."""
 
 

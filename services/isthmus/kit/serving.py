@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GRACE_S = 5
+KEEP_ALIVE_S = 75
+"""Longer than any client here keeps an idle connection: the client closes it, and is never met by a closing server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,9 @@ async def serve(
         log_config=None,
         access_log=False,
         proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
     config.load()

@@ -27,6 +27,7 @@ from isthmus.contracts.ledger import (
     OrderAccepted,
     OrderClosed,
     PeerRefused,
+    PrivacySettled,
     Rejected,
     SnapshotFrozen,
 )
@@ -53,6 +54,7 @@ class Diary:
     keys: list[tuple[int, KeysReleased]] = field(default_factory=list)
     approved: list[tuple[int, Approved]] = field(default_factory=list)
     frozen: dict[Digest, tuple[int, SnapshotFrozen]] = field(default_factory=dict)
+    settled: dict[OrderId, tuple[int, PrivacySettled]] = field(default_factory=dict)
 
     def released(self, crossing: CrossingId) -> int | None:
         """Return where a crossing was decided to be released, None where that was not, or not just once."""
@@ -159,6 +161,8 @@ def _note(diary: Diary, index: int, entry: InternalEntry | None) -> None:
             diary.keys.append((index, entry))
         case Approved():
             diary.approved.append((index, entry))
+        case PrivacySettled():
+            diary.settled.setdefault(entry.order, (index, entry))
         case SnapshotFrozen():
             diary.frozen.setdefault(entry.commitment, (index, entry))
         case _:

@@ -20,6 +20,7 @@ from isthmus.contracts.crossings import RELEASES, Check, Kind
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.evidence import Examined, FindingCode
 from isthmus.contracts.ledger import Log
+from isthmus.contracts.queries import Mode
 from isthmus.contracts.roster import PersonRole
 from isthmus.proof import approvals, canonical, signing
 
@@ -41,6 +42,9 @@ CHECKS: Mapping[Kind, frozenset[Check]] = {
     Kind.AGGREGATE: frozenset({Check.SCHEMA, Check.BANDED, Check.CONTRIBUTORS}),
 }
 """What a release of a kind must have been checked for."""
+
+CONTROLLED = frozenset({Check.SCHEMA, Check.DISCLOSURE_CONTROLLED, Check.CONTRIBUTORS})
+"""What an answer must have been checked for that differential privacy does not protect."""
 
 ORGANISATIONS = 2
 
@@ -197,6 +201,8 @@ def _check_told(book: Book, ledger: Ledger, diary: Diary, c: Crossing) -> None:
         _at(book, FindingCode.DATASET_NOT_FROZEN, c, "it was not made from its order's snapshot, frozen before")
     if manifest.lineage != (c.ledger,):
         _at(book, FindingCode.LINEAGE_INCOMPLETE, c, "its lineage is not its zone")
+    if order is not None and order.query is not None and order.query.mode is Mode.DP:
+        return  # its protection is noise (`bundle_terms`, `bundle_statistics`)
     contributors = manifest.contributors
     banded = (
         contributors is not None
@@ -205,13 +211,18 @@ def _check_told(book: Book, ledger: Ledger, diary: Diary, c: Crossing) -> None:
         and contributors.windows >= WINDOW_BAND
         and contributors.windows % WINDOW_BAND == 0
     )
-    if not banded or not CHECKS.get(manifest.kind, frozenset()) <= set(manifest.checks):
+    wanted = CHECKS.get(manifest.kind, frozenset())
+    if order is not None and order.query is not None:
+        wanted = CONTROLLED
+    if not banded or not wanted <= set(manifest.checks):
         _at(book, FindingCode.CHECKS_MISSING, c, "checks are missing, or its contributors are not banded")
 
 
 def _check_approved(book: Book, ledger: Ledger, diary: Diary, votes: Votes, c: Crossing, earlier: int) -> None:
     """Check that two organisations had signed one statement that covers a release, before it was released."""
     released, order = diary.released(c.id), ledger.orders.get(c.manifest.order)
+    if order is not None and order.query is not None and order.query.mode is Mode.DP:
+        return  # what it may cost was agreed on in the genesis
     now = max(c.manifest.issued_at, c.entry.at)
     organisations = 0
     for statement in c.manifest.approvals:

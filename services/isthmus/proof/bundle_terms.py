@@ -17,7 +17,7 @@ from isthmus.contracts.errors import Refusal
 from isthmus.contracts.evidence import FindingCode
 from isthmus.contracts.ledger import Log
 from isthmus.contracts.orders import Order
-from isthmus.proof import canonical
+from isthmus.proof import bundle_statistics, canonical
 from isthmus.proof.ids import order_id
 from isthmus.proof.orders import expects
 
@@ -94,7 +94,7 @@ def _check_asked_for(book: Book, c: Crossing, order: Order) -> None:
     if (release and manifest.recipients != order.recipients) or (manifest.kind is Kind.MODEL and further):
         _at(book, FindingCode.RECIPIENT_NOT_NAMED, c, "its recipients are not those of its order")
     if release and not _protected(manifest, order):
-        _at(book, FindingCode.CHECKS_MISSING, c, "it is not clipped or banded as its order says")
+        _at(book, FindingCode.CHECKS_MISSING, c, "it is not clipped, banded or noised as its order says")
 
 
 def _protected(manifest: Manifest, order: Order) -> bool:
@@ -103,6 +103,8 @@ def _protected(manifest: Manifest, order: Order) -> bool:
     if manifest.kind is Kind.MODEL_UPDATE:
         return ("l2_clip", order.clip_norm_micro) in done
     if manifest.kind is Kind.AGGREGATE:
+        if order.query is not None:
+            return bundle_statistics.protected(manifest, order.query)
         return order.evaluation is not None and ("band", order.evaluation.band_um) in done
     return True
 

@@ -3,29 +3,42 @@
 Polling and uploading use separate connections; whatever carries heads goes one at a time, so that each proof starts
 where the one before ended. Waiting is woken by an event or by the peer, never by an interval, except after a failure
 and for the fixed cadence at which both logs' heads are cosigned.
+
+Every request has the same few headers and whole frames as its body; answers are held to whole frames too.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+import contextlib
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx2
 import structlog
 from fastapi.concurrency import run_in_threadpool
 
-from isthmus.border.gate.framing import framed, framed_size
+from isthmus.border.gate.framing import framed, framed_size, message_in, padded, unpadded, unpadded_payload
 from isthmus.client.bulk import StreamedBulk
 from isthmus.client.problems import reaching
 from isthmus.contracts.errors import Code, Fault, IsthmusError, Refusal
 from isthmus.contracts.ledger import Log
-from isthmus.contracts.link import HeadsAnswer, LinkProblem, Opening, Parcel, ParcelAnswer, ReceiptParcel
+from isthmus.contracts.link import (
+    CADENCE_S,
+    HOST,
+    HeadsAnswer,
+    LinkProblem,
+    Opening,
+    Parcel,
+    ParcelAnswer,
+    ReceiptParcel,
+    filled,
+)
 from isthmus.proof import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterable, Iterator
 
-    from isthmus.border.keeper.keeper import Keeper, SealedCrossing
+    from isthmus.border.halves import KeeperHalf, SealedCrossing
     from isthmus.client.bulk import Bulk
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.wire import Wire
@@ -33,11 +46,14 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 POLL_TIMEOUT_S = 60.0
-CADENCE_S = 5.0
 MAX_ANSWER = 256 * 1024
 SLICE = 1 << 20
 MAX_ENVELOPE = 128 * 1024
+MAX_PROBLEM = 1024
+BULK_HEADERS = {"host": HOST, "accept-encoding": "identity"}
+"""Given whole, so that no client adds its own."""
 BOTH = (Log.CROSSINGS, Log.INTERNAL)
+LATEST = (Log.CROSSINGS,)
 
 Model = TypeVar("Model", bound="Wire")
 
@@ -49,7 +65,7 @@ class Dialer:
 
     def __init__(
         self,
-        keeper: Keeper,
+        keeper: KeeperHalf,
         site: SiteId,
         peer: SiteId,
         http: httpx2.AsyncClient,
@@ -98,15 +114,15 @@ class Dialer:
         """Compare both sides' memories, then exchange heads of both logs."""
         mine = await run_in_threadpool(self._keeper.opening, self._peer)
         theirs = await self._post(Opening, "open", mine)
-        await run_in_threadpool(self._keeper.heads.opened, self._peer, theirs)
+        await run_in_threadpool(self._keeper.opened, self._peer, theirs)
         await self.exchange()
 
     async def exchange(self) -> None:
         """Have both logs' heads cosigned, and cosign the peer's."""
         async with self._heads:
-            heads = await run_in_threadpool(self._keeper.heads.heads, self._peer, BOTH)
+            heads = await run_in_threadpool(self._keeper.heads, self._peer, BOTH)
             answer = await self._post(HeadsAnswer, "heads", heads)
-            await run_in_threadpool(self._keeper.heads.answered, self._peer, answer)
+            await run_in_threadpool(self._keeper.answered, self._peer, answer)
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -122,15 +138,15 @@ class Dialer:
     async def _poll(self) -> None:
         """Fetch, take in and receipt what the peer has for this border, one crossing after the other."""
         while True:
-            status, envelope = await self._ask("GET", "next", limit=MAX_ENVELOPE)
+            status, body = await self._ask("GET", "next", limit=filled(MAX_ENVELOPE))
             if status == httpx2.codes.NO_CONTENT:
                 continue
-            receipt = await self.take(envelope)
+            receipt = await self.take(unpadded(body, MAX_ENVELOPE))
             async with self._heads:
-                heads = await run_in_threadpool(self._keeper.heads.heads, self._peer)
+                heads = await run_in_threadpool(self._keeper.heads, self._peer, LATEST)
                 parcel = ReceiptParcel(receipt=receipt.decode(), heads=heads)
                 answer = await self._post(HeadsAnswer, "receipts", parcel)
-                await run_in_threadpool(self._keeper.heads.answered, self._peer, answer)
+                await run_in_threadpool(self._keeper.answered, self._peer, answer)
 
     async def take(self, envelope: bytes) -> bytes:
         """Fetch the payload of an envelope and take both in; return the receipt, the known one for a repeat.
@@ -138,12 +154,14 @@ class Dialer:
         Raises:
             Refusal: it cannot be the peer's next crossing.
         """
-        manifest, known = await run_in_threadpool(self._keeper.inbound.examine, self._peer, envelope)
+        manifest, known = await run_in_threadpool(self._keeper.examine, self._peer, envelope)
         if known is not None:
             return known
         path = self._path(f"blob/{manifest.payload.digest}")
-        payload = await self._bulk.get(path, {}, limit=manifest.payload.size, error_of=_problem)
-        return await run_in_threadpool(self._keeper.inbound.receive, self._peer, envelope, _slices(payload))
+        size = manifest.payload.size
+        body = await self._bulk.get(path, BULK_HEADERS, limit=filled(size), error_of=_problem)
+        pieces = _slices(unpadded_payload(body, size))
+        return await run_in_threadpool(self._keeper.receive, self._peer, envelope, pieces)
 
     async def _upload(self) -> None:
         """Send what this border has logged for the peer, in sequence."""
@@ -158,60 +176,69 @@ class Dialer:
     async def send(self, crossing: SealedCrossing) -> None:
         """Send one crossing and hold the peer to its receipt. This is the only place from which a zone sends."""
         async with self._heads:
-            heads = await run_in_threadpool(self._keeper.heads.heads, self._peer)
+            heads = await run_in_threadpool(self._keeper.heads, self._peer, LATEST)
             parcel = Parcel(envelope=crossing.envelope.decode(), heads=heads)
             _, pieces = await run_in_threadpool(self._keeper.blob, self._peer, crossing.payload)
             _, body = await self._ask(
                 "PUT",
                 f"crossings/{crossing.crossing}",
-                content=framed(parcel, pieces),
-                headers={"content-length": str(framed_size(parcel, crossing.size))},
+                framed(parcel, pieces, crossing.size),
+                framed_size(parcel, crossing.size),
             )
-            answer = canonical.load(ParcelAnswer, body, limit=MAX_ANSWER)
+            answer = message_in(ParcelAnswer, body, MAX_ANSWER)
             await run_in_threadpool(self._keeper.acknowledged, self._peer, answer.receipt.encode(), answer.heads)
 
     async def _post(self, model: type[Model], path: str, request: Wire) -> Model:
-        _, body = await self._ask("POST", path, content=canonical.dump(request))
-        return canonical.load(model, body, limit=MAX_ANSWER)
+        content = padded(canonical.dump(request))
+        _, body = await self._ask("POST", path, content, len(content))
+        return message_in(model, body, MAX_ANSWER)
 
-    async def _ask(self, method: str, path: str, *, limit: int = MAX_ANSWER, **sent: Any) -> tuple[int, bytes]:
-        status, pieces = await self._pieces(method, path, limit=limit, **sent)
-        return status, b"".join(pieces)
-
-    async def _pieces(self, method: str, path: str, *, limit: int, **sent: Any) -> tuple[int, list[bytes]]:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        content: bytes | AsyncIterable[bytes] | None = None,
+        size: int | None = None,
+        *,
+        limit: int = filled(MAX_ANSWER),
+    ) -> tuple[int, bytes]:
         """Ask the peer, and read its answer as it came: nothing is unpacked, and no more than `limit` bytes is kept.
+
+        What the HTTP library would say of itself is left out: a request's head holds what it needs, and no more.
 
         Raises:
             Refusal: the peer refused, with its code, or says more than `limit` bytes (`TOO_LARGE`).
             Fault: it does not answer.
         """
         pieces: list[bytes] = []
-        size = 0
+        came = 0
         with reaching("The peer"):
-            async with self._http.stream(method, self._path(path), timeout=POLL_TIMEOUT_S, **sent) as response:
+            request = self._http.build_request(method, self._path(path), content=content, timeout=POLL_TIMEOUT_S)
+            request.headers = httpx2.Headers({"host": HOST} | ({} if size is None else {"content-length": str(size)}))
+            response = await self._http.send(request, stream=True)
+            async with contextlib.aclosing(response):
                 async for piece in response.aiter_raw():
-                    size += len(piece)
-                    if size > limit:
+                    came += len(piece)
+                    if came > limit:
                         raise Refusal(Code.TOO_LARGE, f"The peer's answer has more than {limit} bytes.")
                     pieces.append(piece)
         if response.status_code not in {httpx2.codes.OK, httpx2.codes.NO_CONTENT}:
             raise _problem(response.status_code, b"".join(pieces))
-        return response.status_code, pieces
+        return response.status_code, b"".join(pieces)
 
     def _path(self, rest: str) -> str:
         return f"/link/{self._site}/{rest}"
 
 
-def _slices(payload: bytearray) -> Iterator[memoryview]:
-    view = memoryview(payload)
-    for start in range(0, len(view), SLICE):
-        yield view[start : start + SLICE]
+def _slices(payload: memoryview) -> Iterator[memoryview]:
+    for start in range(0, len(payload), SLICE):
+        yield payload[start : start + SLICE]
 
 
 def _problem(status: int, content: bytes) -> IsthmusError:
     """Return the error that a peer's code stands for."""
     try:
-        code = canonical.load(LinkProblem, content).code
+        code = message_in(LinkProblem, content, MAX_PROBLEM).code
     except Refusal:
         return Fault(Code.PEER_UNREACHABLE, f"The peer answered {status} with nothing that can be read.")
     return Refusal(code, f"The peer refused: {code.value}.")

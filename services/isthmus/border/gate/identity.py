@@ -69,6 +69,8 @@ def link_context(purpose: ssl.Purpose, certificate: Path, key: Path, pinned: Pat
     """
     server = purpose is ssl.Purpose.CLIENT_AUTH
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    if server:
+        context.num_tickets = 0  # no session is resumed; what a ticket would hold cannot be told from anything else
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED

@@ -1,6 +1,7 @@
 """The outside face: the link's server side. Only a coordinator's border listens; zone borders dial it.
 
-Who asks is settled by the pinned certificate alone. The only text that goes out is a code.
+Who asks is settled by the pinned certificate alone. The only text that goes out is a code. Every body fills whole
+frames, and an answer's head holds its status and its length, nothing that varies otherwise.
 
 What a site asked takes effect in the order in which it came in whole, even when who asked has died since: the head that
 came with it must not be looked at after a later one, or an honest restart would pass for a fork.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -18,29 +19,32 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
-from isthmus.border.gate.framing import PIECE, Unframer
+from isthmus.border.gate.framing import Unframer, message_in, padded, padded_payload
 from isthmus.border.gate.identity import peer_of
 from isthmus.contracts.errors import Code, IsthmusError, Refusal
 from isthmus.contracts.identifiers import Digest
-from isthmus.contracts.link import Heads, LinkProblem, Opening, Parcel, ParcelAnswer, ReceiptParcel
+from isthmus.contracts.link import POLL_S, Heads, LinkProblem, Opening, Parcel, ParcelAnswer, ReceiptParcel, filled
 from isthmus.kit import web
+from isthmus.proof import canonical
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from isthmus.border.keeper.keeper import Keeper
+    from isthmus.border.halves import KeeperHalf
     from isthmus.contracts.crossings import Manifest
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.roster import Roster
+    from isthmus.contracts.wire import Wire
     from isthmus.kit.bell import Bell
 
-POLL_S = 25.0
 MAX_OPENING = 64 * 1024
+
+Model = TypeVar("Model", bound="Wire")
 
 log = structlog.get_logger(__name__)
 
 
-def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> FastAPI:  # noqa: C901 - a list of routes
+def outside_app(keeper: KeeperHalf, roster: Roster, bell: Bell, version: str) -> FastAPI:  # noqa: C901 - a list of routes
     """Return the outside face of `keeper`."""
     app = FastAPI(title="Isthmus link", version=version, openapi_url=None, docs_url=None, redoc_url=None)
     one_at_a_time: defaultdict[SiteId, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -52,17 +56,17 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
     @app.post("/link/{site}/open")
     async def open_link(request: Request) -> Response:
         site = peer(request)
-        theirs = await web.parsed(request, Opening, MAX_OPENING)
+        theirs = await _message(request, Opening, MAX_OPENING)
         async with in_turn[site]:
-            await run_in_threadpool(keeper.heads.opened, site, theirs)
-            return web.answer(await run_in_threadpool(keeper.opening, site))
+            await run_in_threadpool(keeper.opened, site, theirs)
+            return _answer(await run_in_threadpool(keeper.opening, site))
 
     @app.post("/link/{site}/heads")
     async def exchange_heads(request: Request) -> Response:
         site = peer(request)
-        theirs = await web.parsed(request, Heads, MAX_OPENING)
+        theirs = await _message(request, Heads, MAX_OPENING)
         async with in_turn[site]:
-            return web.answer(await run_in_threadpool(keeper.exchange, site, theirs))
+            return _answer(await run_in_threadpool(keeper.exchange, site, theirs))
 
     @app.get("/link/{site}/next")
     async def next_crossing(request: Request) -> Response:
@@ -73,7 +77,7 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
             ticket = bell.ticket()
             found = await run_in_threadpool(keeper.next_for, site)
             if found is not None:
-                return Response(found.envelope, media_type="application/json")
+                return Response(padded(found.envelope))
             left = deadline - loop.time()
             if left <= 0 or bell.closed or not await bell.wait(ticket, left):
                 return Response(status_code=204)
@@ -81,13 +85,10 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
     @app.get("/link/{site}/blob/{digest}")
     async def blob(request: Request, digest: str) -> StreamingResponse:
         site = peer(request)
-        start = _range(request.headers.get("range"))
-        size, pieces = await run_in_threadpool(keeper.blob, site, _digest(digest), start)
+        size, pieces = await run_in_threadpool(keeper.blob, site, _digest(digest))
         return StreamingResponse(
-            _sent(pieces),
-            206 if start else 200,
-            media_type="application/octet-stream",
-            headers={"content-length": str(max(0, size - start))},
+            _sent(padded_payload(pieces, size)),
+            headers={"content-length": str(filled(size))},
         )
 
     @app.put("/link/{site}/crossings/{crossing}")
@@ -99,10 +100,10 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
     @app.post("/link/{site}/receipts")
     async def take_receipt(request: Request) -> Response:
         site = peer(request)
-        parcel = await web.parsed(request, ReceiptParcel, MAX_OPENING * 2)
+        parcel = await _message(request, ReceiptParcel, MAX_OPENING * 2)
         async with in_turn[site]:
             heads = await run_in_threadpool(keeper.acknowledged, site, parcel.receipt.encode(), parcel.heads)
-        return web.answer(heads) if heads else Response(status_code=204)
+        return _answer(heads) if heads else Response(status_code=204)
 
     app.add_exception_handler(IsthmusError, _code_only)
     app.add_exception_handler(HTTPException, _no_route)
@@ -113,11 +114,20 @@ def outside_app(keeper: Keeper, roster: Roster, bell: Bell, version: str) -> Fas
 async def _sent(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Yield a blob's pieces; each is a read from the page cache, shorter than a hop to a thread."""
     for piece in pieces:
-        for start in range(0, len(piece), PIECE):
-            yield piece[start : start + PIECE]
+        yield piece
 
 
-async def _take(keeper: Keeper, site: SiteId, request: Request, crossing: str, in_turn: asyncio.Lock) -> Response:
+async def _message(request: Request, model: type[Model], limit: int) -> Model:
+    """Read the control message that is the request's body."""
+    return message_in(model, await web.body(request, filled(limit)), limit)
+
+
+def _answer(model: Wire, status: int = 200) -> Response:
+    """Return `model` in its frames."""
+    return Response(padded(canonical.dump(model)), status)
+
+
+async def _take(keeper: KeeperHalf, site: SiteId, request: Request, crossing: str, in_turn: asyncio.Lock) -> Response:
     """Take in one crossing: the envelope is examined before its payload is read."""
     unframer = Unframer()
     manifest: Manifest | None = None
@@ -134,14 +144,13 @@ async def _take(keeper: Keeper, site: SiteId, request: Request, crossing: str, i
     async with in_turn:
         if known is None:
             pieces = unframer.payload(manifest.payload.size)
-            known = await run_in_threadpool(keeper.inbound.receive, site, envelope, pieces)
+            known = await run_in_threadpool(keeper.receive, site, envelope, pieces)
         heads = await run_in_threadpool(keeper.exchange, site, unframer.parcel.heads)
-    return web.answer(ParcelAnswer(receipt=known.decode(), heads=heads))
+    return _answer(ParcelAnswer(receipt=known.decode(), heads=heads))
 
 
-def _examine(keeper: Keeper, site: SiteId, parcel: Parcel, crossing: str) -> tuple[Manifest, bytes | None]:
-    keeper.heads.require_open(site)
-    manifest, known = keeper.inbound.examine(site, parcel.envelope.encode())
+def _examine(keeper: KeeperHalf, site: SiteId, parcel: Parcel, crossing: str) -> tuple[Manifest, bytes | None]:
+    manifest, known = keeper.examine(site, parcel.envelope.encode())
     if manifest.crossing != crossing:
         raise Refusal(Code.ID_MISMATCH, "The path names another crossing than the envelope.")
     return manifest, known
@@ -152,28 +161,18 @@ async def _code_only(request: Request, error: Exception) -> Response:
     if not isinstance(error, IsthmusError):
         return await _nothing(request, error)
     log.warning("link_refused", path=request.url.path, code=error.code.value, what=error.what, why=error.why)
-    return web.answer(LinkProblem(code=error.code), web.status_of(error))
+    return _answer(LinkProblem(code=error.code), web.status_of(error))
 
 
 async def _no_route(_: Request, error: Exception) -> Response:
     """Answer a path or a method that the link does not have."""
     status = error.status_code if isinstance(error, HTTPException) else 404
-    return web.answer(LinkProblem(code=Code.NOT_FOUND), status)
+    return _answer(LinkProblem(code=Code.NOT_FOUND), status)
 
 
 async def _nothing(request: Request, error: Exception) -> Response:
     log.error("link_failed", path=request.url.path, error=type(error).__name__, exc_info=error)
-    return web.answer(LinkProblem(code=Code.LEDGER_UNAVAILABLE), 503)
-
-
-def _range(header: str | None) -> int:
-    """Return where a range starts: `bytes=N-` is all that a link uses."""
-    if header is None:
-        return 0
-    start = header.removeprefix("bytes=").removesuffix("-")
-    if not start.isdecimal():
-        raise Refusal(Code.MALFORMED, "A range on the link is `bytes=N-`.")
-    return int(start)
+    return _answer(LinkProblem(code=Code.LEDGER_UNAVAILABLE), 503)
 
 
 def _digest(text: str) -> Digest:

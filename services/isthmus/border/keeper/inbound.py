@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from isthmus.border.keeper import budget, payloads
+from isthmus.border.keeper import budget, payloads, privacy
 from isthmus.border.keeper.desk import manifest_of, verified_manifest
 from isthmus.border.keeper.inbound_facts import inbound_facts
 from isthmus.border.keeper.opening import Opened, open_payload, plain_of
@@ -272,6 +272,7 @@ class InboundDesk:
                 tx,
                 OrderAccepted(order=manifest.order, job=order.job, peer=peer, reserved_bits=reserve, at=desk.now(tx)),
             )
+            privacy.order_accepted(desk, tx, manifest.order, order)
         if manifest.kind in RELEASES:
             named = json.dumps(list(manifest.recipients))
             for site in manifest.lineage:

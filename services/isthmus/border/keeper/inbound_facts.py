@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from isthmus.border.keeper import budget
+from isthmus.border.keeper import budget, privacy
 from isthmus.contracts.crossings import Kind, Manifest
 from isthmus.contracts.facts import Action, Facts
+from isthmus.proof.ids import catalogue_digest
 
 if TYPE_CHECKING:
     from isthmus.border.keeper.desk import Desk
@@ -47,4 +48,7 @@ def inbound_facts(desk: Desk, tx: Transaction, peer: SiteId, manifest: Manifest,
         outputs=frozenset(order.outputs),
         algorithm_registered=order.algorithm in desk.genesis.algorithms,
         dataset_frozen=frozen is not None,
+        mode=order.query.mode if order.query else "",
+        catalogue_known=order.query is not None and order.query.catalogue == catalogue_digest(),
+        within_privacy_budget=is_order and privacy.fits(desk, tx, order),
     )

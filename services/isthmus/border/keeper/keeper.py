@@ -7,9 +7,9 @@ looks at again.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from isthmus.border.halves import SealedCrossing
 from isthmus.border.keeper import budget
 from isthmus.border.keeper.desk import manifest_of
 from isthmus.border.keeper.files import FilesDesk
@@ -19,6 +19,7 @@ from isthmus.border.keeper.outbound import OutboundDesk
 from isthmus.border.keeper.review import ReviewDesk
 from isthmus.border.keeper.states import FINAL
 from isthmus.border.keeper.states import Outbound as State
+from isthmus.border.keeper.statistics import StatisticsDesk
 from isthmus.contracts.crossings import RECEIPT_TYPE, Kind, Receipt
 from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import CrossingId, Digest, OrderId, SiteId
@@ -43,20 +44,11 @@ if TYPE_CHECKING:
 
     from isthmus.border.keeper.desk import Desk
     from isthmus.border.keeper.ledger import Transaction
+    from isthmus.border.keeper.payloads import Buffer
+    from isthmus.contracts.inside import CandidateHeader, CandidateStatus, InsideRole
     from isthmus.contracts.link import Heads, Opening
 
 ENTRIES_AT_ONCE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class SealedCrossing:
-    """A crossing whose manifest is signed and stands in the ledger. Only the keeper makes one; nothing else is sent."""
-
-    crossing: CrossingId
-    sequence: int
-    envelope: bytes
-    payload: Digest
-    size: int
 
 
 class Keeper:
@@ -73,6 +65,7 @@ class Keeper:
         self.files = FilesDesk(desk)
         self.heads = HeadsDesk(desk)
         self.review = ReviewDesk(desk, self.outbound)
+        self.statistics = StatisticsDesk(desk, self.outbound)
         self._begin()
 
     def _begin(self) -> None:
@@ -99,6 +92,12 @@ class Keeper:
             )
             needed = {Digest(row["sealed"]) for row in unfinished}
         desk.blobs.keep_only(needed)
+
+    def submit(self, role: InsideRole, header: CandidateHeader, payload: Buffer) -> CandidateStatus:
+        """Take a candidate: a question's sums wait for their slot, all else is decided now."""
+        if header.kind is Kind.AGGREGATE and self.statistics.asks(header.order):
+            return self.statistics.submit(role, header, payload)
+        return self.outbound.submit(role, header, payload)
 
     def next_for(self, peer: SiteId) -> SealedCrossing | None:
         """Return the first crossing to `peer` that it has not receipted, marked as sent."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
-    from isthmus.border.keeper.desk import Desk
+    from isthmus.border.keeper.desk import Desk, OrderRow
     from isthmus.border.keeper.ledger import Transaction
     from isthmus.border.keeper.payloads import Buffer, Checked
 
@@ -62,14 +62,13 @@ class OutboundDesk:
             Refusal: the role may not, the recipient is no peer, the order is unknown or closed, or the payload is not
                 what the order asked for.
         """
-        if header.kind not in MAY_SUBMIT.get(role, frozenset()):
-            raise Refusal(Code.FORBIDDEN, f"The role {role} does not submit a {header.kind}.")
+        require_may(role, header)
         self._desk.recipient(header.recipient)
         crossing = crossing_id(header.order, header.kind, header.recipient, header.slot)
         if len(payload) != header.size:
             raise Refusal(Code.TRUNCATED, f"The candidate has {len(payload)} bytes of {header.size}.")
         with self._desk.store.reading() as tx:
-            order = self._order(tx, header, payload)
+            order = self.order_of(tx, header, payload)
             self._require_inputs(tx, header)
         checked = self._checked(order, header, crossing, payload)
         plaintext = Digest.of(checked.data)
@@ -145,16 +144,32 @@ class OutboundDesk:
         if Digest.of(data) in {row["plaintext"] for row in said}:
             return
         header = CandidateHeader(order=order.id, kind=Kind.NOTICE, recipient=order.peer, slot=len(said), size=len(data))
-        crossing = crossing_id(order.id, Kind.NOTICE, order.peer, len(said))
-        checked = payloads.opened(order.order, Kind.NOTICE, len(said), data)
+        self.enter(tx, order, header, payloads.opened(order.order, Kind.NOTICE, len(said), data))
+
+    def enter(self, tx: Transaction, order: OrderRow, header: CandidateHeader, checked: Checked) -> None:
+        """Draft what the border made itself, and decide on it, in the transaction that is open."""
+        crossing = crossing_id(order.id, header.kind, order.peer, header.slot)
         origin = self._origins.of(tx, order.order, header)
-        self._drafts.insert(
-            tx, self._drafts.seal_payload(order.order, header, crossing, checked, Digest.of(data), origin)
-        )
+        digest = Digest.of(checked.data)
+        self._drafts.insert(tx, self._drafts.seal_payload(order.order, header, crossing, checked, digest, origin))
         self.proceed(tx, crossing)
 
-    def _order(self, tx: Transaction, header: CandidateHeader, payload: Buffer) -> Order:
-        """Return the order that a candidate belongs to: its own payload, or one that stands in the ledger."""
+    def withhold(self, tx: Transaction, order: OrderRow, kind: Kind, slot: int, code: Code) -> None:
+        """Refuse a release of which nothing was drafted.
+
+        It costs what one that passes costs, and who ordered it is told `not_released` and no more.
+        """
+        crossing = crossing_id(order.id, kind, order.peer, slot)
+        spent = budget.charge(tx, order, crossing, payloads.cost(order.order, kind))
+        self._drafts.decided(tx, crossing, order.id, "refuse", (), code=code, spent=spent)
+        self.notify(tx, order.id, crossing, Code.NOT_RELEASED)
+
+    def order_of(self, tx: Transaction, header: CandidateHeader, payload: Buffer) -> Order:
+        """Return the order that a candidate belongs to: its own payload, or one that stands in the ledger.
+
+        Raises:
+            Refusal: there is none that is open and asks for it.
+        """
         if header.kind is Kind.ORDER:
             return self._new_order(tx, header, bytes(payload))
         row = self._desk.order(tx, header.order)
@@ -201,9 +216,7 @@ class OutboundDesk:
             with self._desk.store.transaction() as tx:
                 row = self._desk.order(tx, header.order)
                 if row is not None and tx.row("SELECT 1 FROM crossing WHERE id = ?", crossing) is None:
-                    spent = budget.charge(tx, row, crossing, payloads.cost(order, header.kind))
-                    self._drafts.decided(tx, crossing, row.id, "refuse", (), code=refusal.code, spent=spent)
-                    self.notify(tx, header.order, crossing, Code.NOT_RELEASED)
+                    self.withhold(tx, row, header.kind, header.slot, refusal.code)
             raise
 
     def _repeated(self, crossing: CrossingId, plaintext: Digest) -> CandidateStatus | None:
@@ -220,6 +233,12 @@ class OutboundDesk:
             self._drafts.decided(tx, crossing, OrderId(row["order_id"]), "refuse", (), code=Code.CONFLICTING_PAYLOAD)
             tx.after.append(_conflict)
             return status_of(row)
+
+
+def require_may(role: InsideRole, header: CandidateHeader) -> None:
+    """Refuse a candidate of a kind that `role` does not submit."""
+    if header.kind not in MAY_SUBMIT.get(role, frozenset()):
+        raise Refusal(Code.FORBIDDEN, f"The role {role} does not submit a {header.kind}.")
 
 
 def status_of(row: sqlite3.Row) -> CandidateStatus:

@@ -52,6 +52,7 @@ def outbound_facts(
         minimum_vehicles=payloads.minimum_vehicles(order.order, manifest.kind) if order else 2**53,
         bits=manifest.information_bits,
         bits_left=int(charged["bits"]) if charged else 0,
+        mode=order.order.query.mode if order and order.order.query else "",
     )
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isthmus.border.keeper import questions
 from isthmus.contracts.bands import VEHICLE_BAND, WINDOW_BAND, band_contributors, band_evaluation
 from isthmus.contracts.crossings import Check, Contributors, Kind, Notice, PrivacyEvent
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.orders import Evaluation, Order
+from isthmus.contracts.queries import Mode
 from isthmus.contracts.tensors import MAX_ELEMENTS
 from isthmus.learning import weights
 from isthmus.proof import canonical
@@ -47,6 +49,8 @@ def payload_limit(kind: Kind, order: Order | None) -> int:
     """Return the most bytes that a payload of `kind` may have."""
     if kind in {Kind.MODEL, Kind.MODEL_UPDATE}:
         return model_size(order) if order else SMALL_LIMIT
+    if kind is Kind.AGGREGATE and order and order.query:
+        return questions.answer_limit(order.query)
     return SMALL_LIMIT
 
 
@@ -64,16 +68,21 @@ def reserved_bits(order: Order) -> int:
     """Return the payload bits that an order's releases can take at most."""
     updates = order.training.rounds * 8 * model_size(order) if order.training else 0
     aggregates = len(order.evaluation.at_slots) * EVALUATION_RESERVE_BITS if order.evaluation else 0
-    return updates + aggregates
+    answers = 8 * questions.answer_limit(order.query) if order.query else 0
+    return updates + aggregates + answers
 
 
 def cost(order: Order, kind: Kind) -> int:
     """Return what one release of `kind` costs, the same for every one: the charge says nothing of its content."""
-    return 8 * model_size(order) if kind is Kind.MODEL_UPDATE else EVALUATION_RESERVE_BITS
+    if kind is Kind.MODEL_UPDATE:
+        return 8 * model_size(order)
+    return 8 * questions.answer_limit(order.query) if order.query else EVALUATION_RESERVE_BITS
 
 
 def minimum_vehicles(order: Order, kind: Kind) -> int:
     """Return how many vehicles must stand behind a release."""
+    if order.query is not None:
+        return 0 if order.query.mode is Mode.DP else VEHICLE_BAND
     return order.evaluation.minimum_vehicles if kind is Kind.AGGREGATE and order.evaluation else VEHICLE_BAND
 
 
@@ -137,6 +146,8 @@ def opened(order: Order, kind: Kind, slot: int, data: Buffer) -> Checked:
         if evaluation != band_evaluation(evaluation, order.evaluation.band_um):
             raise Refusal(Code.SCHEMA_MISMATCH, "An evaluation is finer than the band that its order allows.")
         return Checked(data, tuple(sorted((Check.SCHEMA, Check.BANDED))))
+    if kind is Kind.AGGREGATE and order.query:
+        return Checked(data, questions.require_answer(order.query, data))
     if kind is Kind.NOTICE:
         canonical.load(Notice, bytes(data))
         return Checked(data, (Check.SCHEMA,))

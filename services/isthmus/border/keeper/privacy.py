@@ -1,0 +1,147 @@
+"""The privacy budget of the vehicles behind this border: reserved by questions, spent by answers, never renewed.
+
+Rules:
+1. A question reserves what its answer will cost when its order is accepted, in that transaction: the budget is the
+   genesis' own, and orders are added up by a Renyi filter, which holds however the next question was chosen.
+2. It is spent by the first decision that depends on data, an answer or a refusal alike.
+3. What was reserved and provably answered nothing comes back: an order that ended before its slot, a repeat.
+4. Whether a question fits depends on orders alone, so that a refusal says nothing of the vehicles.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Literal
+
+from isthmus.contracts.crossings import RELEASES
+from isthmus.contracts.identifiers import Digest, OrderId
+from isthmus.contracts.inside import PrivacyView
+from isthmus.contracts.ledger import PrivacyReserved, PrivacySettled
+from isthmus.contracts.queries import Answer, Mode
+from isthmus.privacy.mechanism import curve_of
+from isthmus.proof import accounting, canonical
+from isthmus.proof.ids import question_about
+
+if TYPE_CHECKING:
+    from isthmus.border.keeper.desk import Desk, OrderRow
+    from isthmus.border.keeper.ledger import Transaction
+    from isthmus.contracts.orders import Order
+    from isthmus.proof.accounting import Curve
+
+Outcome = Literal["spent", "repeated", "returned"]
+OPEN = ("reserved", "pending")
+"""States of a question that is not settled."""
+
+
+def used(tx: Transaction) -> Curve:
+    """Return what is spent or reserved."""
+    row = tx.row("SELECT curve FROM privacy_use")
+    return tuple(json.loads(row["curve"])) if row else accounting.zero()
+
+
+def fits(desk: Desk, tx: Transaction, order: Order) -> bool:
+    """Tell whether an order's question can be paid for: it is a repeat, or the filter lets it through."""
+    plan = order.query
+    if plan is None or plan.mode is not Mode.DP or earlier(tx, order) is not None:
+        return plan is not None
+    budget = desk.genesis.privacy
+    return budget is not None and accounting.fits(used(tx), curve_of(plan), budget)
+
+
+def earlier(tx: Transaction, order: Order) -> Answer | None:
+    """Return the answer that was released to the same question, at the same epsilon and delta, before."""
+    plan = order.query
+    if plan is None:
+        return None
+    row = tx.row(
+        "SELECT answer FROM question WHERE about = ? AND mode = ? AND state = 'released'"
+        " AND epsilon_micro = ? AND delta_exponent = ? ORDER BY accepted_at LIMIT 1",
+        question_about(order),
+        plan.mode.value,
+        plan.epsilon_micro,
+        plan.delta_exponent,
+    )
+    return None if row is None else canonical.load(Answer, bytes(row["answer"]), limit=len(row["answer"]))
+
+
+def order_accepted(desk: Desk, tx: Transaction, order_id: OrderId, order: Order) -> None:
+    """Enter a question, and reserve what its answer costs."""
+    plan = order.query
+    if plan is None:
+        return
+    now = desk.now(tx)
+    paid = plan.mode is Mode.DP and earlier(tx, order) is None
+    curve = curve_of(plan) if paid else accounting.zero()
+    tx.execute(
+        "INSERT INTO question(order_id, about, dataset, snapshot, mode, epsilon_micro, delta_exponent, state, curve,"
+        " accepted_at) VALUES(?, ?, ?, ?, ?, ?, ?, 'reserved', ?, ?)",
+        order_id,
+        question_about(order),
+        order.dataset.dataset,
+        order.dataset.snapshot,
+        plan.mode.value,
+        plan.epsilon_micro,
+        plan.delta_exponent,
+        json.dumps(curve),
+        now,
+    )
+    if paid:
+        _use(tx, accounting.add(used(tx), curve))
+        desk.record(
+            tx,
+            PrivacyReserved(
+                order=order_id,
+                epsilon_micro=plan.epsilon_micro,
+                delta_exponent=plan.delta_exponent,
+                curve=curve,
+                at=now,
+            ),
+        )
+
+
+def settle(desk: Desk, tx: Transaction, order_id: OrderId, outcome: Outcome) -> None:
+    """Say what became of a question; what was not spent is free again."""
+    row = tx.row("SELECT * FROM question WHERE order_id = ?", order_id)
+    if row is None:
+        return
+    curve: Curve = tuple(json.loads(row["curve"]))
+    if outcome != "spent":
+        _use(tx, accounting.subtract(used(tx), curve))
+        tx.execute("UPDATE question SET curve = ? WHERE order_id = ?", json.dumps(accounting.zero()), order_id)
+    desk.record(tx, PrivacySettled(order=order_id, outcome=outcome, question=Digest(row["about"]), at=desk.now(tx)))
+
+
+def order_closed(desk: Desk, tx: Transaction, order: OrderRow) -> None:
+    """Return what an order reserved, where nothing that depends on data was decided under it."""
+    row = tx.row("SELECT state FROM question WHERE order_id = ?", order.id)
+    if row is not None and row["state"] in OPEN:
+        settle(desk, tx, order.id, "returned")
+        tx.execute("UPDATE question SET state = 'returned', partials = NULL WHERE order_id = ?", order.id)
+
+
+def view(desk: Desk, tx: Transaction) -> PrivacyView:
+    """Return what the budget is, and what is gone of it."""
+    budget = desk.genesis.privacy
+    states = {row["state"]: row["n"] for row in tx.execute("SELECT state, count(*) n FROM question GROUP BY state")}
+    repeated = tx.row("SELECT count(*) n FROM question WHERE state = 'repeated'")
+    released = tx.row(
+        "SELECT count(*) n FROM crossing WHERE direction = 'out' AND entry IS NOT NULL"
+        " AND kind IN (SELECT value FROM json_each(?))",
+        json.dumps(sorted(RELEASES)),
+    )
+    private = tx.row("SELECT count(*) n FROM question WHERE mode = 'dp' AND state IN ('released', 'repeated')")
+    spent = used(tx)
+    return PrivacyView(
+        budget=budget,
+        epsilon_micro=accounting.epsilon_micro(spent, budget.delta_exponent) if budget else 0,
+        answered=states.get("released", 0) + states.get("withheld", 0),
+        repeated=repeated["n"] if repeated else 0,
+        open=sum(states.get(state, 0) for state in OPEN),
+        unprotected=(released["n"] if released else 0) - (private["n"] if private else 0),
+    )
+
+
+def _use(tx: Transaction, curve: Curve) -> None:
+    tx.execute(
+        "INSERT INTO privacy_use VALUES(1, ?) ON CONFLICT(one) DO UPDATE SET curve = excluded.curve", json.dumps(curve)
+    )

@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
+LOCK = $(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+  --python-version 3.11 --quiet
 
-.PHONY: help install demo test check bench clean lock
+.PHONY: help install demo compose-demo cluster test test-docker check bench clean lock
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # uv installs the locked stack in seconds; it is itself installed by pip, once.
 $(STAMP): deploy/requirements.lock pyproject.toml
@@ -25,8 +27,17 @@ install: $(STAMP)  ## make the environment that everything below runs in
 demo: $(STAMP)  ## two zones train one model through guarded borders (under three minutes, no Docker)
 	@$(BIN)/isthmus demo $(DEMO_ARGS)
 
-test: $(STAMP)  ## all tests that need no server
+compose-demo:  ## the same demo in containers, each site in networks of its own (needs Docker with Compose v2)
+	@deploy/compose-demo.sh
+
+test: $(STAMP)  ## all tests but those in containers; without Ray, an S3 server or tcpdump theirs are skipped
 	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+cluster: $(STAMP)  ## add Ray to the environment
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes -r deploy/ray.lock
+
+test-docker: $(STAMP)  ## the tests in containers (needs Docker with Compose v2)
+	@$(BIN)/python -m pytest -m docker $(TEST_ARGS)
 
 check: $(STAMP)  ## style, types, import walls
 	@$(BIN)/ruff check .
@@ -38,8 +49,8 @@ bench: $(STAMP)  ## measure a round's overhead and its parts: bench-report.json
 	@$(BIN)/python tests/bench/run.py
 
 lock: $(STAMP)  ## resolve the dependencies again
-	@$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
-	  --python-version 3.11 --extra site --group dev --quiet pyproject.toml -o deploy/requirements.lock
+	@$(LOCK) --extra site --group dev pyproject.toml -o deploy/requirements.lock
+	@$(LOCK) --extra site --extra ray --group dev --constraint deploy/requirements.lock pyproject.toml -o deploy/ray.lock
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .isthmus .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -12,10 +12,12 @@ from isthmus.contracts.orders import Algorithm, Evaluation, Figures, Order
 from isthmus.contracts.tensors import TensorSpec
 from isthmus.coordinator.plans import Recipe
 from isthmus.learning import weights
+from isthmus.proof.sealing import SealingKey
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from isthmus.contracts.inside import KeyGrant
-    from isthmus.proof.sealing import SealingKey
 
 LAYERS = 8
 """Tensors that a bench model is split into."""
@@ -71,6 +73,18 @@ class IdleRun:
         """Nothing is kept."""
 
 
+class IdleOpening:
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self.run_keys = (SealingKey.generate().public,)
+
+    def open(self, grants: Sequence[KeyGrant]) -> IdleRun:
+        return IdleRun(self._order)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class IdleCompute:
-    def open(self, order: Order, grant: KeyGrant, run_key: SealingKey) -> IdleRun:
-        return IdleRun(order)
+    def prepare(self, order: Order) -> IdleOpening:
+        return IdleOpening(order)

@@ -1,7 +1,11 @@
 """Compute, as a port: what a zone's worker asks of whoever holds plaintext for the length of one order.
 
 `InProcessCompute` does it in the worker's own process. It imports jax when it first trains, so a zone that only
-ingests, or a test with another compute, never loads it.
+ingests, or a test with another compute, never loads it. `zone.cluster` does it on a Ray cluster.
+
+An order is opened in two steps, because the keys are asked for in between: compute makes a key for each of its parts
+and shows the public halves (`Opening.run_keys`); the worker has the border seal the order's file keys to each of
+them, and passes on what it cannot read (`Opening.open`).
 
 Rules:
 1. A run opens exactly the files that the border granted for its order, each checked against its registered digest.
@@ -9,6 +13,9 @@ Rules:
 3. Held-out vehicles are chosen by the order's salt and never trained on; every figure is of them alone.
 4. A run depends on the order, the files and the model it is sent: the same again gives the same bytes.
 5. When a run is closed its windows are dropped. Nothing of it is written anywhere.
+6. The private half of a run's key stays where it was made, and is dropped as soon as the files are open.
+7. A run whose machine is gone is lost as a whole (`RunLost`): none of its work counts, and the order may be opened
+   again, with new keys.
 """
 
 from __future__ import annotations
@@ -18,28 +25,38 @@ import hashlib
 from typing import TYPE_CHECKING, Protocol
 
 from isthmus.contracts.crossings import Contributors
-from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.orders import Algorithm, Evaluation, Figures, Predictor
 from isthmus.contracts.raw_table import Group
 from isthmus.learning import algorithm, metrics, weights, windows
 from isthmus.proof.ids import file_aad, file_key_context, order_id
+from isthmus.proof.sealing import SealingKey
 from isthmus.zone.vault import open_group
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.inside import FileGrant, KeyGrant
+    from isthmus.contracts.keys import HpkeKey
     from isthmus.contracts.orders import Order, TrainingPlan
     from isthmus.learning.train import Schedule, Trainer
     from isthmus.learning.weights import Weights
     from isthmus.learning.windows import Windows
-    from isthmus.proof.sealing import SealingKey
     from isthmus.zone.store import ObjectStore
 
 Buffer = bytes | bytearray | memoryview
+
+
+class RunLost(Fault):
+    """The machine on which a run stood is gone, or cannot be reached. What the run did does not count."""
+
+    def __init__(self, what: str, *, why: str = "", remedy: str = "") -> None:
+        super().__init__(Code.COMPUTE_FAILED, what, why=why, remedy=remedy)
 
 
 class Run(Protocol):
@@ -49,6 +66,7 @@ class Run(Protocol):
 
     Raises (every method):
         Refusal: the order or the model cannot be worked on.
+        RunLost: the run is gone; the order can be opened again.
     """
 
     @property
@@ -82,15 +100,39 @@ class Run(Protocol):
         ...
 
 
+class Opening(Protocol):
+    """An order about to be opened: the parts of compute are there, with a key each, and hold no data yet."""
+
+    @property
+    def run_keys(self) -> tuple[HpkeKey, ...]:
+        """The public keys, one for each part, to which the order's file keys are to be sealed. At least one."""
+        ...
+
+    def open(self, grants: Sequence[KeyGrant]) -> Run:
+        """Load what was granted: one grant for each of `run_keys`, in their order. Blocks.
+
+        Raises:
+            Refusal: `FILE_ALTERED`, `GROUP_NOT_IN_ORDER`, `PAYLOAD_ALTERED` for a grant that is sealed to another key,
+                or the data do not allow the plan.
+            Fault: the store fails.
+            RunLost: a part is gone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Drop the keys of an opening that comes to nothing. After `open` has returned, the run is closed instead."""
+        ...
+
+
 class Compute(Protocol):
     """Opens orders."""
 
-    def open(self, order: Order, grant: KeyGrant, run_key: SealingKey) -> Run:
-        """Load what was granted for `order`; the grant's keys are sealed to `run_key`. Blocks.
+    def prepare(self, order: Order) -> Opening:
+        """Make ready to work on `order`. Blocks.
 
         Raises:
-            Refusal: `ALGORITHM_UNKNOWN`, `FILE_ALTERED`, `GROUP_NOT_IN_ORDER`, or the data do not allow the plan.
-            Fault: the store fails.
+            Refusal: `ALGORITHM_UNKNOWN`, `SCHEMA_MISMATCH`, `POLICY_DENIED`: the order is not for this compute.
+            RunLost: the machine cannot be reached.
         """
         ...
 
@@ -101,29 +143,34 @@ class InProcessCompute:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def open(self, order: Order, grant: KeyGrant, run_key: SealingKey) -> InProcessRun:
+    def prepare(self, order: Order) -> InProcessOpening:
+        """Check the order and make its key."""
+        return InProcessOpening(order, plan_of(order), self._store)
+
+
+class InProcessOpening:
+    """One order's key in this process."""
+
+    def __init__(self, order: Order, plan: TrainingPlan, store: ObjectStore) -> None:
+        self._order = order
+        self._plan = plan
+        self._store = store
+        self._key: SealingKey | None = SealingKey.generate()
+        self.run_keys = (self._key.public,)
+
+    def open(self, grants: Sequence[KeyGrant]) -> InProcessRun:
         """Load, decrypt, cut into windows and split by vehicle."""
-        plan = _plan_of(order)
-        files = _granted_motion(order, grant)
-        parts = sorted((self._windows(file, run_key) for file in files), key=lambda part: part[0])
+        (grant,) = grants
+        files = granted_motion(self._order, grant)
+        key, self._key = _still_there(self._key), None
+        parts = sorted((windows_of(file, key, self._store) for file in files), key=lambda part: part[0])
         together = windows.concatenate([part for _, part in parts])
-        training, held_out = windows.split_by_vehicle(together, plan.held_out_vehicles, plan.split_salt)
-        return InProcessRun(order.zone, plan, training, held_out)
+        training, held_out = windows.split_by_vehicle(together, self._plan.held_out_vehicles, self._plan.split_salt)
+        return InProcessRun(self._order.zone, self._plan, training, held_out)
 
-    def _windows(self, file: FileGrant, run_key: SealingKey) -> tuple[str, Windows]:
-        """Return a file's windows, with its first drive's name: by these, files stand in an order of their content.
-
-        Their ids are drawn anew at every ingest; by ids, the same drives would train in another order.
-        """
-        motion = self._load(file, run_key)
-        return motion.column("scene_id")[0].as_py(), windows.extract(motion)
-
-    def _load(self, file: FileGrant, run_key: SealingKey) -> pa.Table:
-        context = file_key_context(file.dataset, file.file, file.group, file.digest)
-        key = run_key.open(base64.b64decode(file.wrapped_key), context=context)
-        aad = file_aad(file.dataset, file.file, file.group)
-        data = self._store.get(file.object_name)
-        return open_group(data, key, aad, file=file.file, digest=file.digest, size=file.size)
+    def close(self) -> None:
+        """Drop the key."""
+        self._key = None
 
 
 class InProcessRun:
@@ -150,8 +197,8 @@ class InProcessRun:
         federated = self._figures(Predictor.FEDERATED, _decoded(model))
         if federated is None:
             return None
-        velocity = _figures(Predictor.CONSTANT_VELOCITY, metrics.constant_velocity(held_out))
-        turning = _figures(Predictor.CONSTANT_TURN_RATE, metrics.constant_turn_rate(held_out))
+        velocity = figures_of(Predictor.CONSTANT_VELOCITY, metrics.constant_velocity(held_out))
+        turning = figures_of(Predictor.CONSTANT_TURN_RATE, metrics.constant_turn_rate(held_out))
         return Evaluation(version=1, slot=slot, figures=(velocity, turning, federated))
 
     def reference(self, initial: Buffer) -> Figures | None:
@@ -188,7 +235,7 @@ class InProcessRun:
         held_out = _still_open(self._held_out)
         if len(held_out) == 0:
             return None
-        return _figures(predictor, metrics.evaluate(predict(model, held_out.inputs), held_out))
+        return figures_of(predictor, metrics.evaluate(predict(model, held_out.inputs), held_out))
 
 
 def seed_of(seed: int, zone: SiteId, purpose: str) -> int:
@@ -197,7 +244,12 @@ def seed_of(seed: int, zone: SiteId, purpose: str) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def _plan_of(order: Order) -> TrainingPlan:
+def plan_of(order: Order) -> TrainingPlan:
+    """Return the plan of an order that the algorithm installed here can work on.
+
+    Raises:
+        Refusal: `ALGORITHM_UNKNOWN`, `SCHEMA_MISMATCH`, `POLICY_DENIED` for an order that trains nothing.
+    """
     if order.training is None:
         raise Refusal(Code.POLICY_DENIED, "The order asks for something else than training.")
     if order.algorithm != Algorithm(name=algorithm.NAME, digest=algorithm.digest()):
@@ -208,7 +260,12 @@ def _plan_of(order: Order) -> TrainingPlan:
     return order.training
 
 
-def _granted_motion(order: Order, grant: KeyGrant) -> list[FileGrant]:
+def granted_motion(order: Order, grant: KeyGrant) -> list[FileGrant]:
+    """Return the motion files of a grant, in its order.
+
+    Raises:
+        Refusal: the grant is for another order or dataset, or has no such file.
+    """
     if grant.order != order_id(order) or any(file.dataset != order.dataset.dataset for file in grant.files):
         raise Refusal(Code.ORDER_UNKNOWN, "The keys were granted for another order or dataset.")
     if Group.MOTION not in order.groups:
@@ -219,6 +276,28 @@ def _granted_motion(order: Order, grant: KeyGrant) -> list[FileGrant]:
     return files
 
 
+def windows_of(file: FileGrant, run_key: SealingKey, store: ObjectStore) -> tuple[str, Windows]:
+    """Return a file's windows, with its first drive's name: by these, files stand in an order of their content.
+
+    Their ids are drawn anew at every ingest; by ids, the same drives would train in another order.
+    """
+    motion = load_group(file, run_key, store)
+    return motion.column("scene_id")[0].as_py(), windows.extract(motion)
+
+
+def load_group(file: FileGrant, run_key: SealingKey, store: ObjectStore) -> pa.Table:
+    """Return the table of one granted file.
+
+    Raises:
+        Refusal: `FILE_ALTERED`, or `PAYLOAD_ALTERED` where its key is sealed to another one.
+        Fault: the store fails.
+    """
+    context = file_key_context(file.dataset, file.file, file.group, file.digest)
+    key = run_key.open(base64.b64decode(file.wrapped_key), context=context)
+    aad = file_aad(file.dataset, file.file, file.group)
+    return open_group(store.get(file.object_name), key, aad, file=file.file, digest=file.digest, size=file.size)
+
+
 def _decoded(model: Buffer) -> Weights:
     return weights.decode(memoryview(model), weights.MODEL_SCHEMA)
 
@@ -227,13 +306,20 @@ def _contributors(of: Windows) -> Contributors:
     return Contributors(vehicles=len(of.vehicle_names), windows=len(of))
 
 
-def _figures(predictor: Predictor, errors: metrics.Errors) -> Figures:
+def figures_of(predictor: Predictor, errors: metrics.Errors) -> Figures:
+    """Return errors as they are stated: micrometres and parts per million."""
     return Figures(
         predictor=predictor,
         ade_um=round(errors.ade_m * 1e6),
         fde_um=round(errors.fde_m * 1e6),
         miss_ppm=round(errors.miss_rate * 1e6),
     )
+
+
+def _still_there(key: SealingKey | None) -> SealingKey:
+    if key is None:
+        raise Refusal(Code.ORDER_CLOSED, "The opening has been used or closed.")
+    return key
 
 
 def _still_open(data: Windows | None) -> Windows:

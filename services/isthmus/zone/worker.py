@@ -1,10 +1,11 @@
-"""The zone's worker: orders and models in from the border, updates and evaluations back to it.
+"""The zone's worker: orders and models in from the border; updates, evaluations and sums for questions back to it.
 
 Rules:
 1. Deliveries are worked on one at a time and in order; the cursor moves after the effect. So a worker that is killed
    anywhere goes on where it was: what it does again gives the same bytes, and the border knows them by their id.
-2. An order's keys come for a key pair made for this run, which is dropped as soon as the files are open.
-3. An order that cannot be worked on is closed with a code, and with nothing else; the others go on.
+2. An order's keys come sealed to keys that compute made for this run; the worker passes them on and cannot open them.
+3. An order that cannot be worked on is closed with a code, and with nothing else; the others go on. A run that is
+   lost with its machine is opened again, with new keys, `REOPENINGS` times: only what was cut off is done again.
 4. While the border is away, the worker waits (`zone.patience`).
 """
 
@@ -15,17 +16,18 @@ import statistics
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
 from isthmus.contracts.crossings import Kind
-from isthmus.contracts.errors import Code, Fault, IsthmusError, Refusal
+from isthmus.contracts.errors import Code, IsthmusError, Refusal
 from isthmus.contracts.inside import CandidateHeader, CloseOrder, KeyRequest
 from isthmus.contracts.orders import Order
 from isthmus.proof import canonical
 from isthmus.proof.ids import order_id
-from isthmus.proof.sealing import SealingKey
+from isthmus.zone.compute import RunLost
+from isthmus.zone.computed import computed
 from isthmus.zone.patience import patiently
 from isthmus.zone.plan import (
     UNSETTLED,
@@ -45,23 +47,25 @@ from isthmus.zone.progress import Aggregate
 from isthmus.zone.results import ZoneResults, write_results
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from isthmus.client.border import BorderClient
     from isthmus.contracts.crossings import Contributors
     from isthmus.contracts.identifiers import CrossingId, FileId, OrderId, SiteId
-    from isthmus.contracts.inside import CandidateStatus, Delivery
+    from isthmus.contracts.inside import CandidateStatus, Delivery, KeyGrant
+    from isthmus.contracts.keys import HpkeKey
     from isthmus.contracts.orders import Evaluation
     from isthmus.kit.clock import Clock
     from isthmus.zone.catalogue import Catalogue
     from isthmus.zone.compute import Compute, Run
     from isthmus.zone.progress import Progress, Standing
-
-Answer = TypeVar("Answer")
+    from isthmus.zone.questions import Questions
 
 WAIT_S = 25.0
 WAIT_WHILE_FINISHING_S = 5.0
+REOPENINGS = 2
+"""How often one step of an order is begun again after its run was lost."""
 NOT_ALLOWED = frozenset({Code.UNAUTHENTICATED, Code.FORBIDDEN})
 """Refusals of the worker itself, not of an order: it stops, since its token is wrong."""
 
@@ -85,6 +89,7 @@ class Worker:
         site: SiteId,
         border: BorderClient,
         compute: Compute,
+        questions: Questions,
         catalogue: Catalogue,
         progress: Progress,
         results: Path,
@@ -93,6 +98,7 @@ class Worker:
         self._site = site
         self._border = border
         self._compute = compute
+        self._questions = questions
         self._catalogue = catalogue
         self._progress = progress
         self._results = results
@@ -193,41 +199,93 @@ class Worker:
             raise Refusal(Code.ID_MISMATCH, "The order is not the one that was announced.")
         if order.zone != self._site:
             raise Refusal(Code.WRONG_RECIPIENT, "The order is for another zone.")
-        await self._open(await asyncio.to_thread(self._progress.begin, order))
+        standing = await asyncio.to_thread(self._progress.begin, order)
+        work = self._open if order.query is None else self._answer
+        await self._found_again(standing, partial(work, standing))
 
     async def _open(self, standing: Standing) -> _Opened:
         """Return an order's run; opened again, with a new key, where a restart has lost it."""
         if opened := self._opened.get(standing.id):
             return opened
-        key = SealingKey.generate()
-        request = KeyRequest(order=standing.id, groups=standing.order.groups, run_key=key.public)
-        grant = await patiently(lambda: self._border.keys(request))
-        run = await _computed(self._compute.open, standing.order, grant, key)
-        opened = _Opened(run, frozenset(file.file for file in grant.files))
+        opened = await self._open_anew(standing)
         self._opened[standing.id] = opened
-        if cannot_evaluate(standing.order, run.evaluators):
+        if cannot_evaluate(standing.order, opened.run.evaluators):
             raise Refusal(Code.TOO_FEW_CONTRIBUTORS, "The order wants evaluations and no vehicle is held out.")
         return opened
 
+    async def _open_anew(self, standing: Standing) -> _Opened:
+        """Have the border seal the order's keys to each part of compute, and compute load the files."""
+        opening = await computed(self._compute.prepare, standing.order)
+        try:
+            grants = await self._granted(standing, opening.run_keys)
+            run = await computed(opening.open, grants)
+        except BaseException:
+            opening.close()
+            raise
+        return _Opened(run, frozenset(file.file for grant in grants for file in grant.files))
+
+    async def _granted(self, standing: Standing, run_keys: Iterable[HpkeKey]) -> list[KeyGrant]:
+        """Have the border seal the order's keys to each part of a run."""
+        requests = [KeyRequest(order=standing.id, groups=standing.order.groups, run_key=key) for key in run_keys]
+        return [await patiently(partial(self._border.keys, request)) for request in requests]
+
+    async def _answer(self, standing: Standing) -> None:
+        """Count what the order asks and hand the sums over; it is closed once they have been let out, or not.
+
+        Sums that were kept before a restart are not counted again.
+        """
+        kept = await asyncio.to_thread(self._progress.aggregates, standing.id)
+        aggregate = kept[0] if kept else await self._counted(standing)
+        await self._submit(standing, Kind.AGGREGATE, aggregate.slot, aggregate.payload, aggregate.contributors)
+        await asyncio.to_thread(self._progress.move, standing.id, OrderState.FINISHING)
+        await self._settled(standing)
+
+    async def _counted(self, standing: Standing) -> Aggregate:
+        asking = await computed(self._questions.prepare, standing.order)
+        try:
+            found = await computed(asking.count, await self._granted(standing, asking.run_keys))
+        finally:
+            asking.close()
+        aggregate = Aggregate(0, found.payload, found.contributors)
+        await asyncio.to_thread(self._progress.keep_aggregate, standing.id, aggregate)
+        return aggregate
+
     async def _work(self, delivery: Delivery, standing: Standing) -> None:
         """Do all that one model asks for."""
-        opened = await self._open(standing)
+        await self._found_again(standing, partial(self._open, standing))
         model = await patiently(lambda: self._border.payload(delivery.crossing))
         for step in steps_at(standing.order, delivery.slot, reference_kept=standing.reference_kept):
-            match step:
-                case Step.TRAIN:
-                    await self._train(standing, opened.run, delivery.slot, model)
-                case Step.EVALUATE:
-                    await self._evaluate(standing, opened.run, delivery.slot, model)
-                case Step.REFERENCE:
-                    figures = await _computed(opened.run.reference, model)
-                    await asyncio.to_thread(self._progress.keep_reference, standing.id, figures)
-                case Step.FINISH:
-                    await self._finish(standing, opened, delivery.slot, model)
+            await self._found_again(standing, partial(self._step, step, standing, delivery.slot, model))
+
+    async def _found_again(self, standing: Standing, work: Callable[[], Awaitable[object]]) -> None:
+        """Do `work`, again where the run was lost under it. What a lost run had not handed over is forgotten."""
+        for lost in range(REOPENINGS + 1):
+            try:
+                await work()
+            except RunLost as fault:
+                self._drop(standing.id)
+                log.warning("run_lost", order=standing.id, times=lost + 1, what=fault.what, why=fault.why)
+                if lost == REOPENINGS:
+                    raise
+            else:
+                return
+
+    async def _step(self, step: Step, standing: Standing, slot: int, model: bytearray) -> None:
+        opened = await self._open(standing)
+        match step:
+            case Step.TRAIN:
+                await self._train(standing, opened.run, slot, model)
+            case Step.EVALUATE:
+                await self._evaluate(standing, opened.run, slot, model)
+            case Step.REFERENCE:
+                figures = await computed(opened.run.reference, model)
+                await asyncio.to_thread(self._progress.keep_reference, standing.id, figures)
+            case Step.FINISH:
+                await self._finish(standing, opened, slot, model)
 
     async def _train(self, standing: Standing, run: Run, slot: int, base: bytearray) -> None:
         began = time.perf_counter()
-        delta = await _computed(run.train, slot, base)
+        delta = await computed(run.train, slot, base)
         microseconds = round((time.perf_counter() - began) * 1e6)
         await asyncio.to_thread(self._progress.keep_training, standing.id, slot, microseconds)
         status = await self._submit(standing, Kind.MODEL_UPDATE, slot, delta, run.contributors)
@@ -236,7 +294,7 @@ class Worker:
 
     async def _evaluate(self, standing: Standing, run: Run, slot: int, model: bytearray) -> None:
         """Hand an evaluation over. One that is refused costs the job nothing but itself."""
-        evaluation: Evaluation | None = await _computed(run.evaluate, slot, model)
+        evaluation: Evaluation | None = await computed(run.evaluate, slot, model)
         if evaluation is not None:
             aggregate = Aggregate(slot, canonical.dump(evaluation), run.evaluators)
             await asyncio.to_thread(self._progress.keep_aggregate, standing.id, aggregate)
@@ -244,8 +302,8 @@ class Worker:
 
     async def _finish(self, standing: Standing, opened: _Opened, slot: int, model: bytearray) -> None:
         """Adapt the last model, write the zone's results, and close the order once nothing of it is held."""
-        evaluation = await _computed(opened.run.evaluate, slot, model)
-        adapted, figures = await _computed(opened.run.adapt, model)
+        evaluation = await computed(opened.run.evaluate, slot, model)
+        adapted, figures = await computed(opened.run.adapt, model)
         results = await asyncio.to_thread(self._results_of, standing, opened, evaluation)
         if figures is not None:
             results = results.model_copy(update={"figures": (*results.figures, figures)})
@@ -330,17 +388,6 @@ class Worker:
         """Drop an order's plaintext."""
         if opened := self._opened.pop(order, None):
             opened.run.close()
-
-
-async def _computed(work: Callable[..., Answer], *arguments: object) -> Answer:
-    """Run one call of compute in a thread; whatever goes wrong there is this order's `COMPUTE_FAILED`."""
-    try:
-        return await asyncio.to_thread(work, *arguments)
-    except IsthmusError:
-        raise
-    except Exception as error:
-        log.exception("compute_failed", error=type(error).__name__)
-        raise Fault(Code.COMPUTE_FAILED, "Compute failed.", why=type(error).__name__) from error
 
 
 def _raise_if_not_allowed(refusal: Refusal) -> None:

@@ -11,7 +11,7 @@ import pytest
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, JobId, Name
-from isthmus.contracts.inside import CandidateHeader, InsideRole, KeyGrant
+from isthmus.contracts.inside import CandidateHeader, InsideRole
 from isthmus.contracts.orders import Algorithm, DatasetRef, EvaluationPlan, Order, Predictor, TrainingPlan, Weighting
 from isthmus.contracts.raw_table import Group
 from isthmus.fleet import simulate
@@ -19,7 +19,6 @@ from isthmus.learning import algorithm, weights
 from isthmus.learning.forecaster import MODEL_SCHEMA, initial_weights
 from isthmus.proof import canonical
 from isthmus.proof.ids import order_id
-from isthmus.proof.sealing import SealingKey
 from isthmus.zone.app import build
 from isthmus.zone.compute import InProcessCompute
 from isthmus.zone.progress import Progress
@@ -216,5 +215,5 @@ def test_another_algorithm_than_the_installed_one_is_not_run(tmp_path: Path) -> 
     """The border refuses it first; compute, which asks nobody, refuses it too."""
     order = an_order(1).model_copy(update={"algorithm": Algorithm(name=algorithm.NAME, digest=Digest.of(b"other"))})
     with pytest.raises(Refusal) as refusal:
-        InProcessCompute(MemoryStore()).open(order, KeyGrant(order=order_id(order), files=()), SealingKey.generate())
+        InProcessCompute(MemoryStore()).prepare(order)
     assert refusal.value.code is Code.ALGORITHM_UNKNOWN

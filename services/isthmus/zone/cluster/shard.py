@@ -1,0 +1,227 @@
+"""A shard: some files of one order, in one Ray actor, from the key to the gradient.
+
+Rules:
+1. The actor makes its own key. What opens a file reaches it as HPKE ciphertext; file keys and plaintext are in its
+   memory alone, never in an argument or a result, so never in Ray's object store.
+2. It reads the sealed files itself, from the zone's store, with the settings of the site's folder on its own node.
+3. It checks the order's algorithm against the source that is installed on its own node.
+4. What it answers: its public key, counts, gradients and models, errors of forecasts. To keep files in order it
+   names the first drive of each, and vehicles by a salted hash.
+5. Its process ends with the run, and its memory with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from isthmus.contracts.errors import Code, Fault
+from isthmus.contracts.inside import FileGrant
+from isthmus.contracts.orders import Order
+from isthmus.learning import metrics, weights, windows
+from isthmus.proof import canonical
+from isthmus.proof.sealing import SealingKey
+from isthmus.zone.cluster.answers import answered, value_of
+from isthmus.zone.cluster.layout import FileReport, draw
+from isthmus.zone.compute import RunLost, plan_of, windows_of
+from isthmus.zone.settings import ZoneSettings
+from isthmus.zone.store import open_store
+from isthmus.zone.users import User
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from isthmus.contracts.orders import TrainingPlan
+    from isthmus.learning.metrics import Errors
+    from isthmus.learning.train import Part, Schedule, Trainer
+    from isthmus.learning.windows import Windows
+    from isthmus.zone.cluster.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One training call; every shard of a run is given the same."""
+
+    epochs: int
+    seed: int
+    learning_rate: float
+    batch_size: int
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A shard that is there: the node it is on, its process, and the raw bytes of its public key."""
+
+    node: str
+    process: int
+    run_key: bytes
+
+
+class Shard:
+    """The actor. Calls come one at a time: `begin`, `load`, `settle`, then training and evaluation."""
+
+    def __init__(self, folder: str) -> None:
+        """Take the site's folder, as this node sees it."""
+        self._folder = Path(folder)
+        self._key: SealingKey | None = None
+        self._plan: TrainingPlan | None = None
+        self._loaded: dict[int, Windows] = {}
+        self._training: Windows | None = None
+        self._held_out: Windows | None = None
+        self._places = np.zeros(0, np.int64)
+        self._total = 0
+        self._peers: tuple[Any, ...] = ()
+        self._trainer: Trainer | None = None
+        self._part: Part | None = None
+
+    @answered
+    def begin(self, order: bytes) -> Presence:
+        """Check an order against what is installed here, and make the shard's key."""
+        import os  # noqa: PLC0415 - with ray, for this call alone
+
+        import ray  # noqa: PLC0415 - a zone without a cluster does not have it
+
+        self._plan = plan_of(canonical.load(Order, order))
+        self._key = SealingKey.generate()
+        return Presence(ray.get_runtime_context().get_node_id(), os.getpid(), self._key.public.raw)
+
+    @answered
+    def load(self, grants: str) -> list[FileReport]:
+        """Read, decrypt and cut the shard's files.
+
+        Args:
+            grants: JSON: each file's grant, by its place in the whole grant.
+        """
+        key, self._key = _there(self._key), None
+        salt, store = _there(self._plan).split_salt, open_store(ZoneSettings.load(self._folder), User.COMPUTE)
+        reports = []
+        for place, grant in json.loads(grants).items():
+            first_drive, cut = windows_of(FileGrant.model_validate_json(json.dumps(grant)), key, store)
+            counts = np.bincount(cut.vehicles, minlength=len(cut.vehicle_names)).tolist()
+            by_draw = {draw(salt, name): count for name, count in zip(cut.vehicle_names, counts, strict=True)}
+            reports.append(FileReport(int(place), first_drive, by_draw))
+            self._loaded[int(place)] = cut
+        return reports
+
+    @answered
+    def settle(self, layout: Layout, peers: Sequence[Any]) -> None:
+        """Split the windows as the layout says; `peers` are the other shards, given to the one that leads."""
+        loaded, self._loaded = self._loaded, {}
+        salt = _there(self._plan).split_salt
+        training, held_out, places = [], [], [np.zeros(0, np.int64)]
+        for place, cut in sorted(loaded.items()):
+            names = np.array([draw(salt, name) in layout.held_out for name in cut.vehicle_names], bool)
+            aside = names[cut.vehicles] if len(cut) else np.zeros(0, bool)
+            training.append(_chosen(cut, ~aside))
+            held_out.append(_chosen(cut, aside))
+            places.append(layout.starts[place] + np.arange(len(training[-1]), dtype=np.int64))
+        if loaded:
+            self._training, self._held_out = windows.concatenate(training), windows.concatenate(held_out)
+        self._places = np.concatenate(places)
+        self._total = layout.contributors.windows
+        self._peers = tuple(peers)
+
+    @answered
+    def train(self, base: bytes, lesson: Lesson) -> bytes:
+        """Train from `base`, together with the peers, and return the model. Only the shard that leads is asked."""
+        start = weights.decode(memoryview(base), weights.MODEL_SCHEMA)
+        if not self._peers:
+            return weights.encode(self._alone().train(start, **dataclasses.asdict(lesson)))
+        from isthmus.learning.train import train_in_parts  # noqa: PLC0415 - jax takes 2 s: only who trains loads it
+
+        for answer in _gathered([peer.follow.remote(lesson) for peer in self._peers]):
+            value_of(answer)
+        trained = train_in_parts(start, self._own(), self._ask, total=self._total, **dataclasses.asdict(lesson))
+        return weights.encode(trained)
+
+    @answered
+    def follow(self, lesson: Lesson) -> None:
+        """Begin a training that another shard leads."""
+        self._own().begin(epochs=lesson.epochs, seed=lesson.seed, batch_size=lesson.batch_size)
+
+    @answered
+    def gradient(self, flat: NDArray[np.float32], epoch: int, step: int) -> NDArray[np.float32]:
+        """Return this shard's term of one batch's gradient."""
+        return self._own().gradient(flat, epoch, step)
+
+    @answered
+    def errors(self, model: bytes, *, baselines: bool) -> tuple[Errors, ...]:
+        """Return the errors of `model` on the shard's held-out windows, before them those of the two baselines.
+
+        Nothing where none of them is here.
+        """
+        held_out = self._held_out
+        if held_out is None or len(held_out) == 0:
+            return ()
+        from isthmus.learning.models import predict  # noqa: PLC0415 - as above
+
+        start = weights.decode(memoryview(model), weights.MODEL_SCHEMA)
+        of_model = metrics.evaluate(predict(start, held_out.inputs), held_out)
+        physical = (metrics.constant_velocity(held_out), metrics.constant_turn_rate(held_out)) if baselines else ()
+        return (*physical, of_model)
+
+    def _alone(self) -> Trainer:
+        from isthmus.learning.train import Trainer  # noqa: PLC0415 - as above
+
+        if self._trainer is None:
+            self._trainer = Trainer(_there(self._training))
+        return self._trainer
+
+    def _own(self) -> Part:
+        from isthmus.learning.train import Part  # noqa: PLC0415 - as above
+
+        if self._part is None:
+            self._part = Part(self._training or _none(), self._places, self._total)
+        return self._part
+
+    def _ask(self, flat: NDArray[np.float32], epoch: int, step: int) -> Callable[[], Sequence[NDArray[np.float32]]]:
+        asked = [peer.gradient.remote(flat, epoch, step) for peer in self._peers]
+        return lambda: [value_of(answer) for answer in _gathered(asked)]
+
+
+def _gathered(references: Iterable[Any]) -> list[Any]:
+    """Return the answers of other shards.
+
+    Raises:
+        RunLost: one of them is gone.
+    """
+    import ray  # noqa: PLC0415 - as above
+    from ray.exceptions import RayError  # noqa: PLC0415 - as above
+
+    try:
+        return list(ray.get(list(references)))
+    except RayError as error:
+        raise RunLost("A shard of the run is gone.", why=type(error).__name__) from None
+
+
+def _chosen(of: Windows, chosen: NDArray[np.bool_]) -> Windows:
+    """Return some of the windows; the names of all vehicles stay."""
+    columns = ("inputs", "residuals", "velocity", "turn_rate", "vehicles", "road_types")
+    return dataclasses.replace(of, **{name: getattr(of, name)[chosen] for name in columns})
+
+
+def _none() -> Windows:
+    """Return no windows, for a shard that has no file."""
+    return windows.Windows(
+        inputs=np.zeros((0, windows.INPUTS), np.float32),
+        residuals=np.zeros((0, windows.FUTURE, 2), np.float32),
+        velocity=np.zeros((0, 2), np.float32),
+        turn_rate=np.zeros(0, np.float32),
+        vehicles=np.zeros(0, np.int32),
+        vehicle_names=(),
+        road_types=np.zeros(0, np.int8),
+    )
+
+
+def _there(value: Any) -> Any:
+    if value is None:
+        raise Fault(Code.COMPUTE_FAILED, "A shard was asked for something out of turn.")
+    return value

@@ -7,6 +7,7 @@ Rules: everything follows from frozen parameters (`parameters`), which have a di
     scenes, layout, network, paths          what is drawn per drive; roads as tables of curves
     users, following, traffic, arrivals     who drives there, and how
     drives, recording, place, vin           batches and seeds; what the vehicle records
+    handovers                               when the driving function hands back to the driver
     statistics                              figures for the calibration table
 """
 

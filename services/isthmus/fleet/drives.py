@@ -37,7 +37,7 @@ WARM_UP = 100
 DRIVE_SECONDS = 60.0
 FILLING = 60
 """Draws with which a scene is filled before anything moves."""
-ROADS, SENSORS = 0, 1
+ROADS, SENSORS, DRIVER = 0, 1, 2
 """Which generator a seed is for."""
 MOST_VEHICLES = 1_000_000
 SHORTEST, LONGEST = 0.1, 600.0
@@ -84,7 +84,8 @@ def _batches(site: str, parameters: FleetParameters, vehicles: int, minutes: flo
         for vehicle in range(first, min(first + BATCH, vehicles)):
             own = recording.drives((vehicle - first) * drives, drives)
             recorder = Recorder(parameters, site, seed, vehicle)
-            yield table_of(own, recorder, np.random.default_rng([*entropy, SENSORS, vehicle]))
+            sensors, driver = (np.random.default_rng([*entropy, kind, vehicle]) for kind in (SENSORS, DRIVER))
+            yield table_of(own, recorder, sensors, driver)
 
 
 def _run(parameters: FleetParameters, span: _Span, rng: np.random.Generator) -> Recording:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.contracts.raw_table import EGO_TRACK, RAW_COLUMNS, ROAD_TYPES, ROAD_USER_TYPES, SAMPLE_RATE_HZ, Dtype
+from isthmus.fleet.handovers import draw_engaged
 from isthmus.fleet.paths import SHORTEST_STRETCH
 from isthmus.fleet.place import to_wgs84
 from isthmus.fleet.traffic import STEP
@@ -109,13 +110,16 @@ class Recorder:
     vehicle: int
 
 
-def table_of(recording: Recording, recorder: Recorder, rng: np.random.Generator) -> pa.Table:
+def table_of(
+    recording: Recording, recorder: Recorder, rng: np.random.Generator, driver: np.random.Generator
+) -> pa.Table:
     """Return the raw table of one vehicle.
 
     Args:
         recording: all of its drives.
         recorder: the vehicle.
         rng: a generator for its sensors alone.
+        driver: a generator for when its driver takes over, alone.
     """
     names, order = _drive_names(recorder, len(recording.road))
     sensors, parameters = recorder.parameters.sensors, recorder.parameters
@@ -129,6 +133,7 @@ def table_of(recording: Recording, recorder: Recorder, rng: np.random.Generator)
         (origins.latitude[scene], origins.longitude[scene]), state[:, X] + error[:, 0], state[:, Y] + error[:, 1]
     )
     everywhere = np.zeros(len(scene), dtype=np.int32)
+    near = _users_near(scene, instant, recording.track.shape[:2])
     columns = {
         "vehicle": _words(everywhere, [f"{recorder.site}-{recorder.vehicle:06d}"]),
         "vin": _words(everywhere, [made_up_vin(parameters.wmi, parameters.model_years, recorder.vehicle)]),
@@ -146,6 +151,7 @@ def table_of(recording: Recording, recorder: Recorder, rng: np.random.Generator)
         "width": state[:, WIDTH],
         "type": _words(recording.kind[order][scene, instant, slot], ROAD_USER_TYPES),
         "road_type": _words(recording.road[order][scene], ROAD_TYPES),
+        "engaged": draw_engaged(near, driver)[scene, instant],
     }
     arrays = [_arrow(columns[field.name], field.type) for field in SCHEMA]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
@@ -202,6 +208,12 @@ def _seen(
     by_track = np.where(seen, track, np.iinfo(np.int32).max).argsort(axis=-1, kind="stable")
     scene, instant, place = np.nonzero(np.take_along_axis(seen, by_track, axis=-1))
     return scene, instant, by_track[scene, instant, place]
+
+
+def _users_near(scene: NDArray[np.int64], instant: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return how many others are recorded at each instant, shape (scenes, instants)."""
+    rows = np.bincount(scene * shape[1] + instant, minlength=shape[0] * shape[1])
+    return rows.reshape(shape) - 1
 
 
 def _measured(

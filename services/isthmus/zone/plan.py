@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 SKEW_S = 300
 """How much later than its order's end a run is dropped, in seconds."""
 
-UNSETTLED = frozenset({"drafted", "checked", "held"})
-"""States of a candidate that may still be released."""
+UNSETTLED = frozenset({"drafted", "checked", "held", "pending"})
+"""States of a candidate that may still be released; sums for a question are `pending` until their slot."""
 
 
 @unique
@@ -34,7 +34,7 @@ class OrderState(StrEnum):
 
     OPEN = "open"
     FINISHING = "finishing"
-    """All is computed; an evaluation may still be held for officers."""
+    """All is computed; an evaluation may still be held for officers, or sums may wait for their slot."""
     CLOSED = "closed"
 
 

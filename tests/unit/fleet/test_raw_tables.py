@@ -12,6 +12,7 @@ import pytest
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.raw_table import RAW_COLUMNS, ROAD_TYPES, ROAD_USER_TYPES
 from isthmus.fleet import PARAMETERS, simulate
+from isthmus.fleet.handovers import draw_engaged
 from isthmus.fleet.place import metres_per_degree
 from isthmus.fleet.vin import check_digit, is_valid
 
@@ -175,3 +176,22 @@ def _bytes(table: pa.Table) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
     return bytes(sink.getvalue())
+
+
+def test_the_driver_takes_over_seldom_and_the_whole_instant_says_so(columns: Columns) -> None:
+    is_ego = columns["track_id"] == 0
+    engaged = columns["engaged"]
+    assert set(engaged) == {0, 1}
+    assert (engaged == engaged[is_ego][np.cumsum(is_ego) - 1]).all()
+    _, scene = np.unique(columns["scene_id"][is_ego], return_inverse=True)
+    falls = (np.diff(engaged[is_ego]) < 0) & (np.diff(scene) == 0)
+    hours = is_ego.sum() / 5 / 3600
+    assert 0.5 < falls.sum() / hours < 12
+    assert (engaged[columns["t"] == 0] == 1).all()
+
+
+def test_denser_traffic_hands_back_more_often() -> None:
+    near = np.stack([np.zeros(200_000, np.int64), np.full(200_000, 12)])
+    engaged = draw_engaged(near, np.random.default_rng(1))
+    few, many = (np.diff(engaged) < 0).sum(axis=1)
+    assert many > 3 * few > 0

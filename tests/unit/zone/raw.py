@@ -28,6 +28,7 @@ def drive(scene: str, vehicle: str = "car-1", *, instants: int = 4, others: int 
         "width": [1.8] * count,
         "type": ["car"] * count,
         "road_type": ["arterial"] * count,
+        "engaged": [1] * count,
     }
     columns.update(changed)
     return pa.table({name: values for name, values in columns.items() if values is not None})

@@ -1,0 +1,60 @@
+"""How a derived table is stored: the catalogue's columns, and two that say which rows of a vehicle count first.
+
+| column | type | |
+|---|---|---|
+| `vehicle_pseudonym` | text | the privacy unit |
+| `draw` | int64 | a hash of the row: rows of a vehicle count in the order of their draws |
+| `place` | int32 | the row's place in that order among its vehicle's rows of one file |
+| dimensions | text | values of the public domain |
+| measures | int32 | in steps, not clamped; null where an optional one is missing |
+
+Rows stand by vehicle and place. `place` only makes reading fast: what counts is decided by `draw`, over all files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.raw_table import PSEUDONYM
+
+if TYPE_CHECKING:
+    from isthmus.contracts.tables import TableSpec
+
+VEHICLE = PSEUDONYM.name
+DRAW = "draw"
+PLACE = "place"
+TEXT = pa.dictionary(pa.int32(), pa.string())
+
+
+def schema_of(table: TableSpec) -> pa.Schema:
+    """Return the Arrow schema in which a table is stored."""
+    return pa.schema(
+        [
+            pa.field(VEHICLE, TEXT, nullable=False),
+            pa.field(DRAW, pa.int64(), nullable=False),
+            pa.field(PLACE, pa.int32(), nullable=False),
+            *(pa.field(d.name, TEXT, nullable=False) for d in table.dimensions),
+            *(pa.field(m.name, pa.int32(), nullable=m.optional) for m in table.measures),
+        ]
+    )
+
+
+def in_schema(stored: pa.Table, table: TableSpec) -> pa.Table:
+    """Return a stored table in the table's own schema.
+
+    Raises:
+        Refusal: `SCHEMA_MISMATCH` where a column is missing, of another type, or null where none may be.
+    """
+    schema = schema_of(table)
+    try:
+        same = stored.select(schema.names).cast(schema)
+    except (KeyError, pa.ArrowException):
+        same = None
+    if same is None or any(same.column(f.name).null_count for f in schema if not f.nullable):
+        why = "The file was made for another version of the table."
+        remedy = "Ingest the drives again, and ask of the new snapshot."
+        raise Refusal(Code.SCHEMA_MISMATCH, f"A stored file is not of the table {table.name}.", why=why, remedy=remedy)
+    return same

@@ -1,0 +1,163 @@
+"""Derived tables: what each figure says of a drive made for it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from isthmus.analytics.stored import DRAW, PLACE, VEHICLE, schema_of
+from isthmus.contracts.raw_table import Group
+from isthmus.contracts.tables import TABLES, TableName
+from isthmus.fleet import simulate
+from isthmus.zone.derived import derived_tables
+from isthmus.zone.drives import batches, vehicles_of
+from isthmus.zone.validation import all_validated, validated
+from unit.zone.raw import drive
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+
+
+def derived(*tables: pa.Table) -> dict[Group, list[Row]]:
+    (batch,) = batches(all_validated(tables))
+    named = {vehicle: f"p-{vehicle}" for vehicle in vehicles_of(batch)}
+    return {group: table.to_pylist() for group, table in derived_tables(batch, named).items()}
+
+
+def only(*tables: pa.Table) -> Row:
+    (row,) = derived(*tables)[Group.DRIVES]
+    return row
+
+
+def followed(gaps: list[float], *, speed: float = 10.0, left: float = 0.0, **changed: Any) -> pa.Table:
+    """A drive along x at `speed`; one car as many metres ahead of it, centre to centre, as `gaps` says."""
+    steps = len(gaps)
+    x = [v for i, gap in enumerate(gaps) for v in (speed * 0.2 * i, speed * 0.2 * i + gap)]
+    values = {"x": x, "y": [0.0, left] * steps, "vx": [speed] * (2 * steps), "length": [5.0] * (2 * steps)}
+    return drive("scene", instants=steps, **{**values, **changed})
+
+
+def test_way_time_and_speed_are_the_egos() -> None:
+    row = only(followed([50.0] * 11))
+    assert (row["distance_km"], row["duration_s"], row["speed_mps"]) == (20, 22, 1_000)
+    assert row[VEHICLE] == "p-car-1"
+
+
+def test_headway_is_gap_over_speed_and_the_short_ones_are_counted() -> None:
+    row = only(followed([25.0, 25.0, 25.0, 10.0]))
+    assert row["headway_s"] == round((2.0 + 2.0 + 2.0 + 0.5) / 4 * 100)
+    assert row["headway_below_1s_share"] == 250
+
+
+@pytest.mark.parametrize(
+    "nobody",
+    [
+        {"gaps": [120.0] * 4},
+        {"gaps": [-20.0] * 4},
+        {"gaps": [20.0] * 4, "left": 1.9},
+        {"gaps": [20.0] * 4, "speed": 2.0},
+        {"gaps": [20.0] * 4, "type": ["car", "pedestrian"] * 4},
+        {"gaps": [20.0] * 4, "heading": [0.0, math.pi] * 4},
+    ],
+    ids=["too far", "behind", "beside", "too slow", "no vehicle", "oncoming"],
+)
+def test_without_a_vehicle_ahead_there_is_no_headway(nobody: dict[str, Any]) -> None:
+    row = only(followed(**nobody))
+    assert row["headway_s"] is None
+    assert row["headway_below_1s_share"] is None
+    assert row["cut_ins"] == 0
+
+
+def test_ahead_is_ahead_whichever_way_the_road_leads() -> None:
+    turned = followed([25.0] * 4)
+    columns = {name: np.array(turned.column(name)) for name in ("x", "y", "vx", "vy")}
+    cos, sin = math.cos(2.0), math.sin(2.0)
+    for a, b in (("x", "y"), ("vx", "vy")):
+        along, across = columns[a].copy(), columns[b].copy()
+        columns[a], columns[b] = cos * along - sin * across, sin * along + cos * across
+    changed = {name: values.tolist() for name, values in columns.items()}
+    row = only(drive("scene", heading=[2.0] * 8, length=[5.0] * 8, **changed))
+    assert (row["headway_s"], row["speed_mps"]) == (200, 1_000)
+
+
+def test_a_vehicle_that_moves_into_the_gap_is_one_cut_in() -> None:
+    beside_then_ahead = [0.0, 3.0, 0.0, 2.5, 0.0, 1.0, 0.0, 0.5, 0.0, 3.0, 0.0, 1.0]
+    assert only(followed([20.0] * 6, y=beside_then_ahead))["cut_ins"] == 1
+    assert only(followed([20.0] * 6))["cut_ins"] == 0
+
+
+def test_braking_is_a_share_of_steps_and_a_lost_sample_is_no_step() -> None:
+    slowing = [v for speed in (10.0, 9.5, 9.5, 9.5, 9.5) for v in (speed, 10.0)]
+    assert only(followed([50.0] * 5, vx=slowing))["braking_share"] == 2_500
+    lost = [t for t in (0.0, 0.6, 0.8, 1.0, 1.2) for _ in range(2)]
+    assert only(followed([50.0] * 5, vx=slowing, t=lost))["braking_share"] == 0
+
+
+def test_a_hand_back_is_counted_once_and_not_where_nothing_is_said() -> None:
+    engaged = [v for now in (1, 1, 0, 0, 1, 0) for v in (now, now)]
+    assert only(followed([50.0] * 6, engaged=engaged))["disengagements"] == 2
+    assert only(followed([50.0] * 6, engaged=None))["disengagements"] == 0
+
+
+def test_traffic_and_road_are_those_of_most_of_the_time() -> None:
+    assert [only(drive("s", others=n, instants=3))["traffic"] for n in (0, 1, 2, 5, 6)] == [
+        "free", "free", "moderate", "moderate", "dense",
+    ]  # fmt: skip
+    mixed = only(followed([50.0] * 5, road_type=["freeway"] * 6 + ["roundabout"] * 4))
+    assert (mixed["road_type"], mixed["road_class"]) == ("freeway", "interurban")
+
+
+def test_a_row_a_drive_and_a_row_a_started_minute() -> None:
+    made = derived(drive("one", others=0, instants=301), drive("two", others=0, instants=300), drive("three", "other"))
+    assert len(made[Group.DRIVES]) == 3
+    minutes = [row for row in made[Group.MINUTES] if row[VEHICLE] == "p-car-1"]
+    assert sorted(row["duration_s"] for row in minutes) == [2, 600, 600]
+    whole = [row for row in made[Group.DRIVES] if row[VEHICLE] == "p-car-1"]
+    assert sum(row["distance_km"] for row in whole) == pytest.approx(sum(r["distance_km"] for r in minutes), abs=2)
+
+
+def test_rows_stand_by_vehicle_and_draw_and_name_no_scene() -> None:
+    tables = [drive(f"scene-{n}", f"car-{n % 3}", instants=3 + n) for n in range(12)]
+    for rows in derived(*tables).values():
+        assert [row[VEHICLE] for row in rows] == sorted(row[VEHICLE] for row in rows)
+        for vehicle in {row[VEHICLE] for row in rows}:
+            own = [row for row in rows if row[VEHICLE] == vehicle]
+            assert [row[PLACE] for row in own] == list(range(len(own)))
+            assert [row[DRAW] for row in own] == sorted(row[DRAW] for row in own)
+        assert not any("scene" in str(value) for row in rows for value in row.values())
+
+
+def test_a_row_is_the_same_whatever_else_is_in_its_file() -> None:
+    mine = drive("mine", "car-7", instants=20)
+    alone = only(mine)
+    beside = derived(*(drive(f"s{n}", f"car-{n}") for n in range(5)), mine)[Group.DRIVES]
+    assert alone in beside
+
+
+@pytest.mark.parametrize("site", ["cn-shanghai", "us-texas"])
+def test_a_fleets_rows_are_within_the_public_bounds(site: str) -> None:
+    (batch,) = batches(all_validated(simulate(site, 15, 3, 1)))
+    made = derived_tables(batch, {vehicle: vehicle for vehicle in vehicles_of(batch)})
+    for name in TableName:
+        spec = TABLES[name]
+        table = made[spec.group]
+        assert table.schema == schema_of(spec)
+        assert table.num_rows == 45
+        for measure in spec.measures:
+            values = [value for value in table.column(measure.name).to_pylist() if value is not None]
+            assert values
+            assert measure.low <= min(values)
+            assert max(values) <= measure.high
+    assert sum(made[Group.DRIVES].column("cut_ins").to_pylist()) > 0
+
+
+def test_a_batch_of_one_row_a_drive_has_rows_too() -> None:
+    table = validated(drive("s", instants=1, others=0))
+    made = derived_tables(table, {"car-1": "p"})
+    assert [len(made[group]) for group in (Group.DRIVES, Group.MINUTES)] == [1, 1]
+    assert made[Group.DRIVES].column("braking_share").to_pylist() == [0]

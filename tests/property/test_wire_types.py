@@ -22,7 +22,7 @@ from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
 from isthmus import contracts
-from isthmus.contracts import approvals, crossings, jobs, keys, link, orders, roster, tensors
+from isthmus.contracts import answers, approvals, crossings, jobs, keys, link, orders, queries, roster, tensors
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, Identifier, JobId, Name
@@ -158,6 +158,9 @@ def manifest(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def order(found: dict[str, Any]) -> dict[str, Any]:
+    if found["query"]:
+        asked = {"outputs": (Kind.AGGREGATE,), "training": None, "evaluation": None, "tensors": ()}
+        return {**found, **asked}
     outputs = set(found["outputs"])
     outputs -= set() if found["training"] and found["tensors"] else {Kind.MODEL_UPDATE}
     outputs -= set() if found["evaluation"] else {Kind.AGGREGATE}
@@ -182,7 +185,41 @@ def receipt(found: dict[str, Any]) -> dict[str, Any]:
 
 def job_request(found: dict[str, Any]) -> dict[str, Any]:
     zones = {zone.zone: zone for zone in found["zones"]}
-    return {**found, "zones": tuple(zones.values()), "work": "train" if found["training"] else "raw"}
+    work = "train" if found["training"] else "query" if found["query"] else "raw"
+    query = found["query"] if work == "query" else None
+    return {**found, "zones": tuple(zones.values()), "work": work, "query": query}
+
+
+def figure(found: dict[str, Any]) -> dict[str, Any]:
+    kind = found["kind"]
+    alone = kind in {queries.FigureKind.ROWS, queries.FigureKind.VEHICLES}
+    return {
+        "kind": kind,
+        "measure": None if alone else "speed_mps",
+        "bins": (found["bins"] or 2) if kind is queries.FigureKind.HISTOGRAM else None,
+        "quantiles_ppm": (found["quantiles_ppm"] or (1,)) if kind is queries.FigureKind.QUANTILES else (),
+    }
+
+
+def question(found: dict[str, Any]) -> dict[str, Any]:
+    """Name what the catalogue has: of what was drawn, the table, the figures and a vehicle's rows stay."""
+    where = (queries.Condition(column="cut_ins", low=1), queries.Condition(column="traffic", values=("free",)))
+    figures = tuple(queries.in_order(found["figures"]))
+    return {**found, "group_by": ("road_type",), "where": where, "figures": figures, "groups_per_vehicle": 1}
+
+
+def protected(found: dict[str, Any]) -> dict[str, Any]:
+    private = found["mode"] is queries.Mode.DP
+    epsilon, delta = max(1, found["epsilon_micro"]), max(6, found["delta_exponent"])
+    return {**found, "epsilon_micro": epsilon if private else 0, "delta_exponent": delta if private else 0}
+
+
+def query_request(found: dict[str, Any]) -> dict[str, Any]:
+    zones = {zone.zone: zone for zone in found["zones"]}
+    text = None if found["spec"] else (found["sql"] or "select")
+    own = {} if text else {"rows_per_vehicle": None, "groups_per_vehicle": None}
+    free = {} if found["mode"] is queries.Mode.DP else {"epsilon_micro": None, "delta_exponent": None}
+    return {**found, "sql": text, "zones": tuple(zones.values()), **own, **free}
 
 
 def person(found: dict[str, Any]) -> dict[str, Any]:
@@ -220,6 +257,11 @@ MENDED: dict[type[BaseModel], Any] = {
     crossings.Receipt: receipt,
     orders.Order: lambda found: order({**found, "tensors": tuple(sorted(found["tensors"], key=lambda t: t.name))}),
     jobs.JobRequest: job_request,
+    queries.Figure: figure,
+    queries.QuerySpec: question,
+    queries.QueryPlan: protected,
+    queries.CellPartial: lambda found: {**found, "largest": ((2, 1),) * len(found["values"])},
+    answers.QueryRequest: query_request,
     roster.Person: person,
     roster.Roster: whole_roster,
     tensors.TensorSpec: tensor,

@@ -77,7 +77,7 @@ def told_by_ledger(scene: Scene) -> accounting.Curve:
             assert entry.order not in reserved
             reserved[entry.order] = entry.curve
             total = accounting.add(total, entry.curve)
-            assert accounting.epsilon_micro(total, BUDGET.delta_exponent) <= BUDGET.epsilon_micro
+            assert accounting.spent_micro(total, BUDGET) <= BUDGET.epsilon_micro
         if isinstance(entry, PrivacySettled) and entry.outcome != "spent":
             total = accounting.subtract(total, reserved[entry.order])
     return total

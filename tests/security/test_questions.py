@@ -294,7 +294,7 @@ def test_fifty_at_once_never_overspend(scene: Scene) -> None:
     total = accounting.zero()
     for row in rows:
         total = accounting.add(total, tuple(json.loads(row["curve"])))
-    assert accounting.epsilon_micro(total, SMALL.delta_exponent) == spent(scene) <= SMALL.epsilon_micro
+    assert accounting.spent_micro(total, SMALL) == spent(scene) <= SMALL.epsilon_micro
     assert len(rows) == states.count(("accept", None))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from isthmus.contracts.answers import SLOT_S, QueryRequest
 from isthmus.contracts.identifiers import Name
 from isthmus.contracts.jobs import JobRequest, ZoneData
 from isthmus.contracts.orders import DatasetRef, EvaluationPlan, TrainingPlan, Weighting
+from isthmus.contracts.queries import Mode
 from isthmus.contracts.raw_table import Group
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 ALGORITHM = Name("motion-forecast-fedavg")
 DATASET = DatasetRef(dataset=Name("drives"), snapshot=Name("2026q4"))
 PURPOSE = Name("forecast-training")
+STATISTICS = Name("fleet-statistics")
+"""The purpose of questions."""
+ANSWERED_WITHIN_S, APPROVED_WITHIN_S = 900, 86_400
+"""How long a question's orders are valid: under dp no person is waited for."""
 
 ROUNDS = 60
 EPOCHS = 2
@@ -68,6 +74,29 @@ def training_job(
         training=training_plan(rounds),
         evaluation=evaluation_plan(rounds),
         clip_norm_micro=CLIP_NORM_MICRO,
+    )
+
+
+def question(
+    coordinator: SiteId,
+    zones: Iterable[SiteId],
+    sql: str,
+    *,
+    mode: Mode = Mode.DP,
+    epsilon_micro: int | None = None,
+    slot_s: int = SLOT_S,
+    dataset: DatasetRef = DATASET,
+) -> QueryRequest:
+    """Return a question to `zones`, whose answers headquarters alone may hold."""
+    return QueryRequest(
+        sql=sql,
+        zones=tuple(ZoneData(zone=zone, dataset=dataset) for zone in sorted(zones)),
+        mode=mode,
+        epsilon_micro=epsilon_micro,
+        slot_s=slot_s,
+        purpose=STATISTICS,
+        recipients=(coordinator,),
+        valid_for_s=ANSWERED_WITHIN_S if mode is Mode.DP else APPROVED_WITHIN_S,
     )
 
 

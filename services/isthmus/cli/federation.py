@@ -25,12 +25,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from isthmus.analytics import algorithm as statistics
 from isthmus.border.keeper.keystore import FileKeyStore
 from isthmus.border.keeper.policy import Policy
 from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import Digest, Name, OrganisationId, PersonId, SiteId
 from isthmus.contracts.inside import InsideRole
 from isthmus.contracts.orders import Algorithm
+from isthmus.contracts.queries import PrivacyBudget
 from isthmus.contracts.roster import Genesis, Person, PersonRole, Quotas, Roots, RootSite, Roster, Site
 from isthmus.kit.clock import SystemClock
 from isthmus.kit.tokens import make_token, read_secret, write_secret
@@ -51,6 +53,9 @@ DEMO_QUOTAS = Quotas(
     information_bits_per_order=8 * (64 << 30),
     information_bits_per_peer=8 * (256 << 30),
 )
+
+DEMO_PRIVACY = PrivacyBudget(epsilon_micro=16_000_000, delta_exponent=6)
+"""What all answers about one zone's vehicles may cost together, for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class FederationPlan:
     sites: tuple[SitePlan, ...]
     persons: tuple[PersonPlan, ...]
     quotas: Quotas = DEMO_QUOTAS
+    privacy: PrivacyBudget = DEMO_PRIVACY
     algorithms: tuple[Algorithm, ...] = ()
 
 
@@ -103,7 +109,10 @@ def demo_plan() -> FederationPlan:
             PersonPlan(PersonId("diaz.officer"), OrganisationId("texas-partner"), officer, texas),
             PersonPlan(PersonId("okafor.auditor"), OrganisationId("auditors"), auditor),
         ),
-        algorithms=(Algorithm(name=Name(algorithm.NAME), digest=algorithm.digest()),),
+        algorithms=(
+            Algorithm(name=algorithm.NAME, digest=algorithm.digest()),
+            Algorithm(name=statistics.NAME, digest=statistics.digest()),
+        ),
     )
 
 
@@ -245,6 +254,7 @@ def _make_site(
         policy=Policy.load(policy).digest,
         algorithms=plan.algorithms,
         quotas=plan.quotas,
+        privacy=plan.privacy if site.part == "zone" else None,
         created_at=now,
     )
     (directory / "genesis.json").write_bytes(canonical.dump(genesis))
@@ -265,6 +275,7 @@ def _settings(site: SitePlan, plan: FederationPlan, ports: list[int]) -> str:
             f'border_url = "http://127.0.0.1:{own}"',
             f"listen_port = {api}",
             f"officers = [{officers}]",
+            *(line for zone in plan.sites if zone.part == "zone" for line in _budget(zone, plan.privacy)),
         ]
     else:
         hub = plan.sites[0].id
@@ -275,6 +286,16 @@ def _settings(site: SitePlan, plan: FederationPlan, ports: list[int]) -> str:
             f'border_url = "http://127.0.0.1:{own}"',
         ]
     return "\n".join(lines) + "\n"
+
+
+def _budget(zone: SitePlan, budget: PrivacyBudget) -> tuple[str, ...]:
+    """Return what the coordinator is told of a zone's budget, which its genesis fixes."""
+    return (
+        "",
+        f"[coordinator.budgets.{zone.id}]",
+        f"epsilon_micro = {budget.epsilon_micro}",
+        f"delta_exponent = {budget.delta_exponent}",
+    )
 
 
 def _write_people(home: Path, plan: FederationPlan) -> None:

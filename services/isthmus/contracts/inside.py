@@ -177,7 +177,7 @@ class PrivacyView(Wire):
 
     Attributes:
         budget: what all answers together may cost; None where this border answers no questions.
-        epsilon_micro: what is spent or reserved, as one epsilon at the budget's delta.
+        epsilon_micro: what is spent or reserved, as the one epsilon that the budget's filter holds against it.
         answered: answers that were paid for.
         repeated: answers that were given again, for nothing.
         open: questions that are reserved for and not answered yet.

@@ -139,7 +139,7 @@ def _measures(distance_high_km: int, seconds_high: int) -> tuple[Measure, ...]:
 
 TABLES: Mapping[TableName, TableSpec] = MappingProxyType(
     {
-        TableName.DRIVES: TableSpec(TableName.DRIVES, Group.DRIVES, _DIMENSIONS, _measures(10, 600), 2),
+        TableName.DRIVES: TableSpec(TableName.DRIVES, Group.DRIVES, _DIMENSIONS, _measures(3, 600), 2),
         TableName.MINUTES: TableSpec(TableName.MINUTES, Group.MINUTES, _DIMENSIONS, _measures(3, 60), 10),
     }
 )

@@ -10,9 +10,10 @@ import secrets
 from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Query, Request, Response, Security
+from fastapi import Depends, FastAPI, Query, Request, Response, Security
 from fastapi.security import HTTPBearer
 
+from isthmus.contracts.answers import QueryRequest
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, JobId
 from isthmus.contracts.inside import Problem
@@ -29,7 +30,8 @@ from isthmus.contracts.jobs import (
 from isthmus.contracts.wire import Wire
 from isthmus.coordinator.people import Caller, admit
 from isthmus.coordinator.plans import make_orders
-from isthmus.coordinator.requests import LIMIT, read_request
+from isthmus.coordinator.queries_api import add_routes
+from isthmus.coordinator.requests import LIMIT, SCHEMAS, Key, Wait, described_body, job_of, read_request
 from isthmus.kit import web
 
 if TYPE_CHECKING:
@@ -38,16 +40,17 @@ if TYPE_CHECKING:
     from isthmus.contracts.identifiers import Name, PersonId, SiteId
     from isthmus.coordinator.people import Credential
     from isthmus.coordinator.plans import Recipe
+    from isthmus.coordinator.queries import Queries
     from isthmus.coordinator.registry import Registry
     from isthmus.coordinator.store import Store
     from isthmus.kit.bell import Bell
     from isthmus.kit.clock import Clock
 
 DESCRIPTION = """Submit training jobs over data that stays in its zone, watch them, fetch models and results.
+Ask questions of all zones at once.
 
 Send your own token as `Authorization: Bearer <token>`. Every error is a `Problem` with a stable code.
 """
-SCHEMAS = "#/components/schemas/{model}"
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "No token, or an unknown one."},
     403: {"model": Problem, "description": "The role does not allow it."},
@@ -56,12 +59,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "The machine could not do it; trying again may help."},
 }
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "The key stands for another job."}}
-REQUEST_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": SCHEMAS.format(model=JobRequest.__name__)}}},
-    }
-}
+REQUEST_BODY = described_body(JobRequest)
 BEARER = HTTPBearer(scheme_name="token", description="A person's own token.", auto_error=False)
 """Describes how a caller shows who they are; `people.admit` alone decides."""
 WEIGHTS = {200: {"content": {"application/vnd.safetensors": {"schema": {"type": "string", "format": "binary"}}}}}
@@ -74,9 +72,7 @@ class Health(Wire):
     version: str
 
 
-Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 After = Annotated[int, Query(ge=0, description="Ordinal of the last event that is known.")]
-Wait = Annotated[float, Query(ge=0, le=25, description="Seconds to wait where there is none yet.")]
 
 
 class JobsApi:
@@ -164,17 +160,17 @@ class JobsApi:
 
         @app.get("/v1/jobs/{job_id}", response_model=JobView, summary="Show a job", **jobs)
         async def show_job(job_id: str) -> Response:
-            return web.answer(await work(store.job, _job(job_id)))
+            return web.answer(await work(store.job, job_of(job_id)))
 
         @app.get("/v1/jobs/{job_id}/events", response_model=JobEvents, summary="Watch a job", **jobs)
         async def job_events(job_id: str, after: After = 0, wait: Wait = 0) -> Response:
             """Return a job's events after an ordinal, as soon as there are any; empty when the wait is over."""
-            return web.answer(await self.events(_job(job_id), after, wait))
+            return web.answer(await self.events(job_of(job_id), after, wait))
 
         @app.get("/v1/jobs/{job_id}/results", response_model=JobResults, summary="What a job has brought", **jobs)
         async def job_results(job_id: str) -> Response:
             """Return a job's models with their lineage, and the evaluations that crossed, as they crossed: banded."""
-            return web.answer(await work(self.results, _job(job_id)))
+            return web.answer(await work(self.results, job_of(job_id)))
 
         @app.get("/v1/models", response_model=ModelList, summary="List models, newest first", **models)
         async def list_models() -> Response:
@@ -196,30 +192,25 @@ class JobsApi:
             return web.answer(Health(service="coordinator", version=metadata.version("isthmus")))
 
 
-def make_api(jobs: JobsApi, *, bell: Bell) -> FastAPI:
-    """Return the app that serves `jobs`."""
+def make_api(jobs: JobsApi, queries: Queries, *, bell: Bell) -> FastAPI:
+    """Return the app that serves `jobs` and `queries`."""
     app = web.make_app(title="Isthmus jobs", version=metadata.version("isthmus"), description=DESCRIPTION, bell=bell)
     jobs.routes(app)
+    add_routes(app, queries, jobs.admit, ERRORS)
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
-        """Describe the job request too, which is read by hand to be strict."""
+        """Describe the requests too, which are read by hand to be strict."""
         if app.openapi_schema is None:
-            schema = JobRequest.model_json_schema(ref_template=SCHEMAS)
             known = described()["components"]["schemas"]
-            for name, part in {**schema.pop("$defs", {}), JobRequest.__name__: schema}.items():
-                known.setdefault(name, part)
+            for model in (JobRequest, QueryRequest):
+                schema = model.model_json_schema(ref_template=SCHEMAS)
+                for name, part in {**schema.pop("$defs", {}), model.__name__: schema}.items():
+                    known.setdefault(name, part)
         return described()
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend a description
     return app
-
-
-def _job(text: str) -> JobId:
-    try:
-        return JobId(text)
-    except ValueError:
-        raise Refusal(Code.NOT_FOUND, "There is no such job.", why="This is not a job's id.") from None
 
 
 def _digest(text: str) -> Digest:

@@ -13,6 +13,7 @@ from isthmus.client.bulk import ThreadedBulk
 from isthmus.coordinator.api import JobsApi, make_api
 from isthmus.coordinator.people import read_people
 from isthmus.coordinator.plans import default_recipes
+from isthmus.coordinator.queries import Queries
 from isthmus.coordinator.registry import Registry
 from isthmus.coordinator.runner import Runner
 from isthmus.coordinator.store import Store
@@ -62,10 +63,11 @@ def assemble(
     jobs = JobsApi(
         site=settings.site, store=store, registry=registry, recipes=known, people=people, bell=bell, clock=clock
     )
+    queries = Queries(site=settings.site, store=store, recipes=known, budgets=settings.budgets, bell=bell, clock=clock)
     runner = Runner(
         site=settings.site, border=border, store=store, registry=registry, recipes=known, bell=bell, clock=clock
     )
-    return Coordinator(make_api(jobs, bell=bell), runner, store, registry, bell)
+    return Coordinator(make_api(jobs, queries, bell=bell), runner, store, registry, bell)
 
 
 def build(settings: CoordinatorSettings, border: BorderClient, clock: Clock) -> tuple[FastAPI, Runner]:

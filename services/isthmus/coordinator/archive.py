@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from isthmus.contracts.answers import AnswerColumns
 from isthmus.contracts.crossings import Contributors
 from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import CrossingId, Digest, JobId, OrderId, PersonId, SiteId
 from isthmus.contracts.jobs import CrossedEvaluation, JobEvent, JobRequest, JobResults, JobView, ModelRecord
 from isthmus.contracts.orders import Evaluation
+from isthmus.contracts.queries import Answer
 from isthmus.coordinator import schema
 from isthmus.coordinator.progress import JobProgress
 from isthmus.coordinator.rounds import zone_views
@@ -118,8 +120,10 @@ class Archive:
         return self._view(rows[0])
 
     def jobs(self, limit: int = 1_000) -> tuple[JobView, ...]:
-        """Return jobs, newest first."""
-        rows = self._all("SELECT * FROM jobs ORDER BY created_at DESC, rowid DESC LIMIT ?", (limit,))
+        """Return jobs, newest first; questions are in `questions`."""
+        rows = self._all(
+            "SELECT * FROM jobs WHERE work <> 'query' ORDER BY created_at DESC, rowid DESC LIMIT ?", (limit,)
+        )
         return tuple(self._view(row) for row in rows)
 
     def events(self, job: JobId, after: int, limit: int = 1_000) -> tuple[JobEvent, ...]:
@@ -136,6 +140,26 @@ class Archive:
         return JobResults(
             job=job, models=tuple(_record(row) for row in models), evaluations=tuple(_evaluation(row) for row in rows)
         )
+
+    def questions(self, limit: int = 1_000) -> tuple[JobId, ...]:
+        """Return the ids of questions, newest first."""
+        query = "SELECT id FROM jobs WHERE work = 'query' ORDER BY created_at DESC, rowid DESC LIMIT ?"
+        return tuple(JobId(row["id"]) for row in self._all(query, (limit,)))
+
+    def columns(self, job: JobId) -> AnswerColumns:
+        """Return the columns of a question's answer.
+
+        Raises:
+            Refusal: `NOT_FOUND`: there is no such question.
+        """
+        return canonical.load(
+            AnswerColumns, self._one("SELECT columns FROM questions WHERE job = ?", (job,))["columns"]
+        )
+
+    def answers(self, job: JobId) -> dict[SiteId, tuple[CrossingId, Answer]]:
+        """Return each zone's answer to a question, as it crossed, by zone."""
+        rows = self._all("SELECT * FROM answers WHERE job = ? ORDER BY zone", (job,))
+        return {SiteId(row["zone"]): (CrossingId(row["crossing"]), _answer(row["body"])) for row in rows}
 
     def models(self, limit: int = 1_000) -> tuple[ModelRecord, ...]:
         """Return models, newest first."""
@@ -204,7 +228,7 @@ class Archive:
             work=request.work,
             submitted_by=PersonId(row["person"]),
             state=progress.state,
-            code=progress.stop[1] if progress.stop else None,
+            code=progress.reason,
             rounds=progress.rounds,
             rounds_done=max(progress.slot, 0),
             zones=zone_views(progress, {zone: order for zone, (order, _) in self.orders(job).items()}),
@@ -257,6 +281,10 @@ def _evaluation(row: sqlite3.Row) -> CrossedEvaluation:
         crossing=CrossingId(row["crossing"]),
         evaluation=canonical.load(Evaluation, row["body"]),
     )
+
+
+def _answer(body: bytes) -> Answer:
+    return canonical.load(Answer, body, limit=len(body))
 
 
 def _event(row: sqlite3.Row) -> JobEvent:

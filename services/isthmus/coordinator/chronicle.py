@@ -72,4 +72,4 @@ def happenings(before: JobProgress, fact: Fact) -> tuple[Happening, ...]:  # noq
 def _end(before: JobProgress, state: JobState) -> Happening:
     if state is JobState.DONE:
         return Happening("done")
-    return Happening("failed", code=before.stop[1] if before.stop else None)
+    return Happening("failed", code=before.reason)

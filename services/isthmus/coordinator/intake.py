@@ -9,14 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from isthmus.contracts.crossings import Kind
-from isthmus.contracts.errors import Code
+from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.queries import Answer, primitives
 from isthmus.coordinator.progress import EvaluationDeclined, EvaluationIn, Fact, Held, Stopped, UpdateIn
-from isthmus.proof import ids
+from isthmus.proof import canonical, ids
 
 if TYPE_CHECKING:
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.inside import Delivery
+    from isthmus.contracts.queries import QueryPlan
     from isthmus.coordinator.progress import JobProgress
+
+MAX_ANSWER = 4 << 20
+"""Bytes of an answer that are read at most."""
 
 ENDS_A_JOB = frozenset({Code.COMPUTE_FAILED, Code.LINK_HALTED})
 """Codes that end a job whatever the notice is about."""
@@ -44,6 +49,28 @@ def judge(
     if delivery.crossing != ids.crossing_id(delivery.order, delivery.kind, own, delivery.slot):
         return None
     return _released(zone, delivery, unread)
+
+
+def read_answer(plan: QueryPlan, payload: bytes) -> Answer:
+    """Return the answer that a zone's release is.
+
+    Raises:
+        Refusal: `TOO_LARGE` or `MALFORMED`; `SCHEMA_MISMATCH` where it answers another question than was asked.
+    """
+    answer = canonical.load(Answer, payload, limit=MAX_ANSWER)
+    spec, parts = plan.spec, primitives(plan.spec)
+    widths = [part.width for part in parts]
+    fits = (
+        answer.question == ids.question_digest(spec)
+        and answer.mode is plan.mode
+        and answer.epsilon_micro <= plan.epsilon_micro
+        and len(answer.noise) == len(parts)
+        and len(answer.cells) == spec.domain_size()
+        and all(cell.suppressed or [len(v) for v in cell.values] == widths for cell in answer.cells)
+    )
+    if not fits:
+        raise Refusal(Code.SCHEMA_MISMATCH, "The answer is to another question, or protected in another way.")
+    return answer
 
 
 def _released(zone: SiteId, delivery: Delivery, unread: Code | None) -> Fact | None:

@@ -18,7 +18,18 @@ from isthmus.contracts.inside import CandidateHeader
 from isthmus.contracts.jobs import JobState, ModelRecord
 from isthmus.contracts.orders import Order
 from isthmus.coordinator import averaging
-from isthmus.coordinator.progress import Averaged, Begun, Ended, Fact, JobProgress, Ordered, Sent, Stopped
+from isthmus.coordinator.progress import (
+    ANSWER_SLOT,
+    Averaged,
+    Begun,
+    Ended,
+    EvaluationDeclined,
+    Fact,
+    JobProgress,
+    Ordered,
+    Sent,
+    Stopped,
+)
 from isthmus.coordinator.rounds import (
     Action,
     Aggregate,
@@ -139,8 +150,7 @@ class JobRun:
     async def _carry_out(self, action: Action, progress: JobProgress) -> tuple[Fact, ...]:
         match action:
             case SubmitOrder(zone):
-                await self._submit(zone, Kind.ORDER, 0, self._orders[zone][1])
-                return (Ordered(zone),)
+                return await self._order(zone, progress)
             case Prepare():
                 return await self._prepare()
             case SubmitModel(zone, slot):
@@ -151,6 +161,17 @@ class JobRun:
                 return (Ended(JobState.DONE),)
             case Fail():
                 return (Ended(JobState.FAILED),)
+
+    async def _order(self, zone: SiteId, progress: JobProgress) -> tuple[Fact, ...]:
+        """Hand over a zone's order. A question goes on without a zone that the own border sends nothing to."""
+        try:
+            await self._submit(zone, Kind.ORDER, 0, self._orders[zone][1])
+        except Refusal as refusal:
+            if progress.work != "query":
+                raise
+            log.info("question_not_sent", job=self.job, zone=zone, code=refusal.code.value, why=refusal.why)
+            return (EvaluationDeclined(zone, ANSWER_SLOT, refusal.code),)
+        return (Ordered(zone),)
 
     async def _prepare(self) -> tuple[Fact, ...]:
         """Make the first model, or find the registered one that the job starts from."""

@@ -37,6 +37,10 @@ ROUTES: Mapping[tuple[str, str], frozenset[ApiRole]] = {
     ("GET", "/v1/jobs/{job_id}"): READERS,
     ("GET", "/v1/jobs/{job_id}/events"): READERS,
     ("GET", "/v1/jobs/{job_id}/results"): READERS,
+    ("POST", "/v1/queries"): SUBMITTERS,
+    ("POST", "/v1/queries/explain"): READERS,
+    ("GET", "/v1/queries"): READERS,
+    ("GET", "/v1/queries/{job_id}"): READERS,
     ("GET", "/v1/models"): READERS,
     ("GET", "/v1/models/{digest}"): READERS,
     ("GET", "/v1/models/{digest}/content"): READERS,
@@ -134,7 +138,7 @@ def admit(method: str, path: str, token: str, people: Mapping[PersonId, Credenti
             Code.FORBIDDEN,
             "Your role does not allow this.",
             why=f"You are a {caller.role}.",
-            remedy="An engineer's token is needed to submit jobs.",
+            remedy="An engineer's token is needed to submit jobs and to ask.",
         )
     return caller
 

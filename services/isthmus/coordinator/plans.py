@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from isthmus.analytics import algorithm as statistics
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.orders import Algorithm, Order
-from isthmus.coordinator.progress import JobProgress, ZoneWork
+from isthmus.coordinator.progress import ANSWER_SLOT, JobProgress, ZoneWork
 from isthmus.learning import algorithm
 from isthmus.learning.forecaster import MODEL_SCHEMA, initial_weights
 
@@ -32,7 +33,14 @@ class Recipe:
 
 def default_recipes() -> dict[Name, Recipe]:
     """Return the algorithms of this release."""
-    return {algorithm.NAME: Recipe(algorithm.digest(), MODEL_SCHEMA, initial_weights)}
+    return {
+        algorithm.NAME: Recipe(algorithm.digest(), MODEL_SCHEMA, initial_weights),
+        statistics.NAME: Recipe(statistics.digest(), (), _no_weights),
+    }
+
+
+def _no_weights(_: int) -> Weights:
+    return {}
 
 
 def make_orders(
@@ -68,15 +76,21 @@ def first_progress(request: JobRequest) -> JobProgress:
     return JobProgress(
         work=request.work,
         rounds=request.training.rounds if request.training else 0,
-        at_slots=request.evaluation.at_slots if request.evaluation else (),
+        at_slots=_owed_at(request),
         zones=tuple(ZoneWork(zone) for zone in sorted(data.zone for data in request.zones)),
     )
 
 
+def _owed_at(request: JobRequest) -> tuple[int, ...]:
+    if request.query is not None:
+        return (ANSWER_SLOT,)
+    return request.evaluation.at_slots if request.evaluation else ()
+
+
 def _order(request: JobRequest, recipe: Recipe, data: ZoneData, *, job: JobId, issuer: SiteId, now: int) -> Order:
-    trains = request.work == "train"
+    trains, asks = request.work == "train", request.query is not None
     outputs = [
-        Kind.MODEL_UPDATE if trains else Kind.EXTRACT,
+        Kind.MODEL_UPDATE if trains else Kind.AGGREGATE if asks else Kind.EXTRACT,
         *([Kind.AGGREGATE] if trains and request.evaluation else []),
     ]
     return Order(
@@ -92,6 +106,7 @@ def _order(request: JobRequest, recipe: Recipe, data: ZoneData, *, job: JobId, i
         outputs=tuple(sorted(outputs)),
         training=request.training,
         evaluation=request.evaluation,
+        query=request.query,
         tensors=recipe.schema if trains else (),
         clip_norm_micro=request.clip_norm_micro,
         base=request.base if trains else None,

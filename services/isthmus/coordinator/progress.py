@@ -7,6 +7,7 @@ Rules:
    next once every zone's update of the current one is in (the coordinator may be killed between sending a model and
    noting it).
 4. A job ends once, and nothing moves it afterwards.
+5. What stops one zone stops a job, but not a question: the other zones' answers stand without it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.FAILED: frozenset(),
 }
 """What a job's state may become."""
+
+
+ANSWER_SLOT = 0
+"""The slot of a question's answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +60,16 @@ class JobProgress:
     """All that decides what a job does next.
 
     Attributes:
-        work: train a model, or ask for rows.
-        rounds: how many rounds of training, 0 for `raw`.
-        at_slots: slots at which every zone owes an evaluation.
+        work: train a model, put a question, or ask for rows.
+        rounds: how many rounds of training, 0 where there is none.
+        at_slots: slots at which every zone owes an evaluation, or its answer to a question.
         zones: each zone's part.
         slot: the latest model there is; -1 before the first.
         state: where the job stands.
         stop: the site that stopped it and why, None while nothing did.
     """
 
-    work: Literal["train", "raw"]
+    work: Literal["train", "raw", "query"]
     rounds: int
     at_slots: tuple[int, ...]
     zones: tuple[ZoneWork, ...]
@@ -75,6 +80,15 @@ class JobProgress:
     def zone(self, zone: SiteId) -> ZoneWork | None:
         """Return a zone's part, None where the job has no such zone."""
         return next((work for work in self.zones if work.zone == zone), None)
+
+    @property
+    def reason(self) -> Code | None:
+        """Why the job failed or will: what stopped it; of a question without any answer, the first zone's code."""
+        if self.stop:
+            return self.stop[1]
+        if self.work != "query" or any(work.evaluated for work in self.zones):
+            return None
+        return next((code for work in self.zones for _, code in work.declined), None)
 
     @property
     def round_complete(self) -> bool:
@@ -178,7 +192,7 @@ def apply(progress: JobProgress, fact: Fact) -> JobProgress:
             due = progress.round_complete and progress.slot == slot
             return replace(progress, slot=slot + 1) if due else progress
         case Stopped(site, code):
-            return replace(progress, stop=progress.stop or (site, code))
+            return _stopped(progress, site, code)
         case Ended(state):
             return advance(progress, state)
         case Ordered() | Sent() | UpdateIn() | EvaluationIn() | EvaluationDeclined() | Held():
@@ -200,6 +214,19 @@ def _moved(progress: JobProgress, work: ZoneWork, fact: ZoneFact) -> ZoneWork:
         case Held():
             awaited = _awaited(progress, work, fact.kind, fact.slot)
             return replace(work, held=work.held | {(fact.kind, fact.slot)}) if awaited else work
+
+
+def _stopped(progress: JobProgress, site: SiteId, code: Code) -> JobProgress:
+    if progress.work == "query":
+        return replace(progress, zones=tuple(_given_up(progress, work, site, code) for work in progress.zones))
+    return replace(progress, stop=progress.stop or (site, code))
+
+
+def _given_up(progress: JobProgress, work: ZoneWork, site: SiteId, code: Code) -> ZoneWork:
+    """Expect no answer any more: of the zone that stopped, or of every zone where the coordinator's own site did."""
+    if site != work.zone and progress.zone(site) is not None:
+        return work
+    return _evaluated(progress, work, EvaluationDeclined(work.zone, ANSWER_SLOT, code))
 
 
 def _evaluated(progress: JobProgress, work: ZoneWork, fact: EvaluationIn | EvaluationDeclined) -> ZoneWork:

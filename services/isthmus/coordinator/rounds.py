@@ -3,6 +3,8 @@
 A round starts when every zone's update of the slot before is in. After the last average the model of slot R goes out;
 the job is done when every zone has been sent it and every evaluation that is due is in or declined. Whatever stops one
 zone stops the job. A release that waits for officers is waited for.
+
+A question is done when every zone has answered or will not; it has failed where none has answered.
 """
 
 from __future__ import annotations
@@ -74,6 +76,9 @@ def decide(progress: JobProgress) -> tuple[Action, ...]:
 
 
 def _due(progress: JobProgress) -> Iterator[Action]:
+    if progress.work == "query":
+        yield from _due_of_a_question(progress)
+        return
     yield from (SubmitOrder(work.zone) for work in progress.zones if not work.ordered)
     if progress.work == "raw":
         return
@@ -90,6 +95,13 @@ def _due(progress: JobProgress) -> Iterator[Action]:
         yield Finish()
 
 
+def _due_of_a_question(progress: JobProgress) -> Iterator[Action]:
+    open_ = [work for work in progress.zones if _missing(work, progress.at_slots)]
+    yield from (SubmitOrder(work.zone) for work in open_ if not work.ordered)
+    if not open_:
+        yield Fail(progress.reason) if progress.reason else Finish()
+
+
 def _whole(progress: JobProgress, work: ZoneWork) -> bool:
     return work.ordered and work.sent == progress.rounds and not _missing(work, progress.at_slots)
 
@@ -102,6 +114,8 @@ def waiting(progress: JobProgress, work: ZoneWork) -> Waiting:
     """Return what is awaited from the zone."""
     if progress.state is not JobState.RUNNING:
         return "nothing"
+    if progress.work == "query":
+        return _waiting_for_an_answer(progress, work)
     if not work.ordered or progress.work == "raw":
         return "order"
     if work.held:
@@ -110,6 +124,14 @@ def waiting(progress: JobProgress, work: ZoneWork) -> Waiting:
         return "update"
     due = tuple(slot for slot in progress.at_slots if slot <= work.sent)
     return "evaluation" if _missing(work, due) else "nothing"
+
+
+def _waiting_for_an_answer(progress: JobProgress, work: ZoneWork) -> Waiting:
+    if not _missing(work, progress.at_slots):
+        return "nothing"
+    if not work.ordered:
+        return "order"
+    return "approval" if work.held else "evaluation"
 
 
 def zone_views(progress: JobProgress, orders: Mapping[SiteId, OrderId]) -> tuple[ZoneProgress, ...]:

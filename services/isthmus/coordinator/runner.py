@@ -19,7 +19,8 @@ import structlog
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code, Fault, IsthmusError, Refusal
 from isthmus.contracts.orders import Evaluation
-from isthmus.coordinator.intake import judge
+from isthmus.contracts.queries import Answer
+from isthmus.coordinator.intake import judge, read_answer
 from isthmus.coordinator.job_run import JobRun
 from isthmus.coordinator.pauses import Pause
 from isthmus.coordinator.progress import UpdateIn, awaits
@@ -148,25 +149,30 @@ class Runner:
             await asyncio.to_thread(self._store.ignore, delivery)
             return
         job, zone = place
-        evaluation = await self._evaluation(delivery)
-        unread = evaluation if isinstance(evaluation, Code) else None
+        brought = await self._brought(delivery, job)
+        unread = brought if isinstance(brought, Code) else None
         progress = await asyncio.to_thread(self._store.progress, job)
         fact = judge(progress, own=self._site, zone=zone, delivery=delivery, unread=unread)
         step = Step(
             facts=(fact,) if fact else (),
             delivery=delivery,
-            evaluation=evaluation if isinstance(evaluation, Evaluation) else None,
+            evaluation=brought if isinstance(brought, Evaluation) else None,
+            answer=brought if isinstance(brought, Answer) else None,
         )
         progress = await asyncio.to_thread(self._store.record, job, step)
         if isinstance(fact, UpdateIn) and awaits(progress, fact) and (run := self._runs.get(job)):
             run.expect(delivery.crossing)
 
-    async def _evaluation(self, delivery: Delivery) -> Evaluation | Code | None:
-        """Fetch the evaluation that a delivery brings, if it brings one; a code where it cannot be read."""
+    async def _brought(self, delivery: Delivery, job: JobId) -> Evaluation | Answer | Code | None:
+        """Fetch the evaluation or the answer that a delivery brings, if it does; a code where it cannot be read."""
         if delivery.event != "crossing" or delivery.kind is not Kind.AGGREGATE:
             return None
+        request = await asyncio.to_thread(self._store.request, job)
         try:
-            evaluation = canonical.load(Evaluation, bytes(await self._border.payload(delivery.crossing)))
+            payload = bytes(await self._border.payload(delivery.crossing))
+            if request.query is not None:
+                return read_answer(request.query, payload)
+            evaluation = canonical.load(Evaluation, payload)
         except Refusal as refusal:
             return refusal.code
         return evaluation if evaluation.slot == delivery.slot else Code.SLOT_UNEXPECTED

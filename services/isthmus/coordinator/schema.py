@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE jobs (
-    id TEXT PRIMARY KEY, person TEXT NOT NULL, request BLOB NOT NULL, progress BLOB NOT NULL, state TEXT NOT NULL,
-    model TEXT, created_at INTEGER NOT NULL, finished_at INTEGER
+    id TEXT PRIMARY KEY, person TEXT NOT NULL, work TEXT NOT NULL, request BLOB NOT NULL, progress BLOB NOT NULL,
+    state TEXT NOT NULL, model TEXT, created_at INTEGER NOT NULL, finished_at INTEGER
 ) STRICT;
 CREATE INDEX running ON jobs (state) WHERE state = 'running';
 CREATE TABLE orders (
@@ -22,6 +22,11 @@ CREATE TABLE updates (
 CREATE TABLE evaluations (
     crossing TEXT PRIMARY KEY, job TEXT NOT NULL REFERENCES jobs, zone TEXT NOT NULL, slot INTEGER NOT NULL,
     body BLOB NOT NULL
+) STRICT;
+CREATE TABLE questions (job TEXT PRIMARY KEY REFERENCES jobs, columns BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE answers (
+    crossing TEXT PRIMARY KEY, job TEXT NOT NULL REFERENCES jobs, zone TEXT NOT NULL, body BLOB NOT NULL,
+    UNIQUE (job, zone)
 ) STRICT;
 CREATE TABLE models (
     job TEXT NOT NULL REFERENCES jobs, slot INTEGER NOT NULL, digest TEXT NOT NULL, record BLOB NOT NULL,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.identifiers import PersonId, SiteId
+from isthmus.contracts.queries import PrivacyBudget
 
 SECTION = "coordinator"
 
@@ -26,6 +27,8 @@ class CoordinatorSettings(BaseModel):
         people: file with the persons' token hashes and roles (see `people`).
         data: folder of the store and the registry.
         officers: persons who approve releases anywhere: none of them may submit jobs.
+        budgets: for dry runs, each zone's privacy budget as its genesis has it: a table
+            `[coordinator.budgets.<zone>]` with `epsilon_micro` and `delta_exponent`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +41,7 @@ class CoordinatorSettings(BaseModel):
     people: Path = Path("tokens/people.toml")
     data: Path = Path("coordinator")
     officers: tuple[PersonId, ...] = ()
+    budgets: dict[SiteId, PrivacyBudget] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> CoordinatorSettings:

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from isthmus.contracts.answers import AnswerColumns
     from isthmus.contracts.inside import Delivery
     from isthmus.contracts.jobs import JobRequest, ModelRecord
     from isthmus.contracts.orders import Evaluation, Order
+    from isthmus.contracts.queries import Answer
     from isthmus.kit.bell import Bell
     from isthmus.kit.clock import Clock
 
@@ -41,6 +43,7 @@ class Step:
         facts: applied in this order.
         delivery: what brought them, if a delivery did: the cursor moves past it.
         evaluation: the evaluation it brought.
+        answer: the answer to a question that it brought.
         model: the model that came to be.
         round_us: how long the round took.
     """
@@ -48,6 +51,7 @@ class Step:
     facts: tuple[Fact, ...] = ()
     delivery: Delivery | None = None
     evaluation: Evaluation | None = None
+    answer: Answer | None = None
     model: ModelRecord | None = None
     round_us: int | None = None
 
@@ -67,10 +71,20 @@ class Store(Archive):
         person: PersonId,
         request: JobRequest,
         orders: Sequence[Order],
+        columns: AnswerColumns | None = None,
         key: str | None = None,
         body: Digest | None = None,
     ) -> JobId:
         """Record a new job and its orders; return its id, or that of the job recorded under the same key.
+
+        Args:
+            job: its id.
+            person: who asks.
+            request: what is asked.
+            orders: one for each zone.
+            columns: of a question, the answer's columns.
+            key: the caller's own name for this request.
+            body: digest of the request as it came.
 
         Raises:
             Refusal: `CONFLICTING_PAYLOAD` when the key stands for another body.
@@ -81,10 +95,11 @@ class Store(Archive):
             now = self._clock.now()
             progress = first_progress(request)
             self._db.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
+                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",
                 (
                     job,
                     person,
+                    request.work,
                     canonical.dump(request),
                     PROGRESS.dump_json(progress),
                     progress.state,
@@ -92,6 +107,8 @@ class Store(Archive):
                     now,
                 ),
             )
+            if columns is not None:
+                self._db.execute("INSERT INTO questions VALUES (?, ?)", (job, canonical.dump(columns)))
             for order in orders:
                 text = canonical.dump(order)
                 self._db.execute("INSERT INTO orders VALUES (?, ?, ?, ?)", (OrderId.of(text), job, order.zone, text))
@@ -151,6 +168,9 @@ class Store(Archive):
             case EvaluationIn(zone, slot) if step.delivery and step.evaluation:
                 row = (step.delivery.crossing, job, zone, slot, canonical.dump(step.evaluation))
                 self._db.execute("INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?, ?)", row)
+            case EvaluationIn(zone) if step.delivery and step.answer:
+                answered = (step.delivery.crossing, job, zone, canonical.dump(step.answer))
+                self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", answered)
             case Averaged(slot):
                 self._acknowledge("SELECT crossing FROM updates WHERE job = ? AND slot = ?", (job, slot))
             case _:

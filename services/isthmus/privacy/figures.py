@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MICRO = 1_000_000
 Z_GAUSSIAN = 1.96
 Z_LAPLACE = 2.1
+Z_QUANTILE = 2.0
 ROUNDING = 1 / 12
 """Variance of rounding a count to a whole number."""
 
@@ -231,7 +232,7 @@ def _quantiles(figure: Figure, bounds: Bounds, sums: Sums) -> tuple[Estimate, ..
     unit = bounds.steps_per_unit
     found = []
     for ppm in figure.quantiles_ppm:
-        value, low, high = quantile(histogram, ppm / MICRO, sums.z)
+        value, low, high = quantile(histogram, ppm / MICRO, Z_QUANTILE)
         found.append(Estimate(value / unit, low / unit, high / unit))
     return tuple(found)
 

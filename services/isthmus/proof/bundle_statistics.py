@@ -99,7 +99,7 @@ class _Account:
         self._reserved[entry.order] = entry.curve
         self._used = accounting.add(self._used, entry.curve)
         budget = self._ledger.genesis.privacy if self._ledger.genesis else None
-        if budget is None or accounting.epsilon_micro(self._used, budget.delta_exponent) > budget.epsilon_micro:
+        if budget is None or accounting.spent_micro(self._used, budget) > budget.epsilon_micro:
             detail = "with it, answers may cost more than the genesis allows"
             self._find(FindingCode.PRIVACY_OVERSPENT, index, detail)
 

@@ -176,8 +176,8 @@ def test_a_vehicle_with_a_thousand_times_the_data_counts_like_any_other() -> Non
     (cell,) = partials(question(figure("rows"), figure("sum", "distance_km")), [stored([*usual, *heavy])]).cells
     count, rows, total = (values[0] for values in cell.values)
     assert (count, rows, cell.vehicles) == (42, 42, 21)
-    assert total + count * 5_000 == 40 * 500 + 2 * 10_000
-    assert cell.largest[2] == (20_000, 1_000)
+    assert total + count * 1_500 == 40 * 500 + 2 * 3_000
+    assert cell.largest[2] == (6_000, 1_000)
 
 
 def test_a_table_out_of_order_or_with_wrong_places_is_bounded_all_the_same() -> None:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEAVY = (
-    "cedarpy", "fastapi", "httptools", "httpx2", "jax", "numpy", "optax", "psutil", "pyarrow", "ray", "safetensors",
-    "sqlite3", "starlette", "structlog", "uvicorn",
+    "cedarpy", "dp_accounting", "duckdb", "fastapi", "httptools", "httpx2", "jax", "numpy", "opendp",
+    "optax", "psutil", "pyarrow", "ray", "safetensors",
+    "sqlglot", "sqlite3", "starlette", "structlog", "uvicorn",
 )  # fmt: skip
 
 LOGGED = rb"\"outcome\":\"release\""

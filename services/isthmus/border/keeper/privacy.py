@@ -133,7 +133,7 @@ def view(desk: Desk, tx: Transaction) -> PrivacyView:
     spent = used(tx)
     return PrivacyView(
         budget=budget,
-        epsilon_micro=accounting.epsilon_micro(spent, budget.delta_exponent) if budget else 0,
+        epsilon_micro=accounting.spent_micro(spent, budget) if budget else 0,
         answered=states.get("released", 0) + states.get("withheld", 0),
         repeated=repeated["n"] if repeated else 0,
         open=sum(states.get(state, 0) for state in OPEN),

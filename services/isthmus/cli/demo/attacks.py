@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isthmus.border.app import load_genesis
+from isthmus.border.gate.framing import message_in, padded, padded_payload
 from isthmus.cli import defaults
+from isthmus.cli.demo.furnish import furnish, meet
 from isthmus.cli.demo.report import Attempt
 from isthmus.cli.demo.rogue import Rogue, enrolled
 from isthmus.cli.federation import officer_key
@@ -50,20 +52,27 @@ if TYPE_CHECKING:
 
 HQ, CHINA, TEXAS = SiteId("hq"), SiteId("cn-shanghai"), SiteId("us-texas")
 VALID_S = 3600
+MOST = 256 * 1024
+"""Most bytes of an answer that is looked at."""
 
 
-def all_of_them(home: Path, job: JobId) -> tuple[Attempt, ...]:
-    """Try everything on a copy of `home`, whose `job` is done."""
+def all_of_them(home: Path, *, bare: bool = False) -> tuple[Attempt, ...]:
+    """Try everything on a copy of `home`.
+
+    Args:
+        home: a federation, running or not.
+        bare: no zone of it has drives: the copies are given a dataset that nobody reads.
+    """
     journal.configure("rogue", logging.CRITICAL)  # every refusal is shown as a row of its own
     with tempfile.TemporaryDirectory(prefix="isthmus-rogue-") as folder:
-        return asyncio.run(_attempts(home, Path(folder) / "home", job))
+        return asyncio.run(_attempts(home, Path(folder) / "home", bare=bare))
 
 
-async def _attempts(home: Path, copy: Path, job: JobId) -> tuple[Attempt, ...]:
+async def _attempts(home: Path, copy: Path, *, bare: bool) -> tuple[Attempt, ...]:
     tries: tuple[tuple[str, SiteId, Code, Callable[[Rogue], Awaitable[Code | None]]], ...] = (
         ("raw rows without a permit", CHINA, Code.PERMIT_MISSING, _raw_rows),
         ("an order for an unknown algorithm", CHINA, Code.ALGORITHM_UNKNOWN, _unknown_algorithm),
-        ("a replayed crossing", CHINA, Code.REPLAYED, lambda rogue: _replayed(rogue, job)),
+        ("a replayed crossing", CHINA, Code.REPLAYED, _replayed),
         ("a key for a column group outside the order", CHINA, Code.GROUP_NOT_IN_ORDER, _other_group),
         ("a self-approval", CHINA, Code.APPROVAL_INVALID, _self_approval),
         ("one officer in place of two", CHINA, Code.APPROVAL_MISSING, _one_officer),
@@ -72,6 +81,9 @@ async def _attempts(home: Path, copy: Path, job: JobId) -> tuple[Attempt, ...]:
         ("a forked ledger", HQ, Code.LEDGER_FORKED, _forked),
     )
     with enrolled(home, copy, (HQ, CHINA, TEXAS)) as rogue:
+        for zone in (CHINA, TEXAS) if bare else ():
+            await furnish(rogue, zone)
+            await meet(rogue, zone, HQ)
         return tuple(
             [
                 Attempt(what, border, await _code(attempt(rogue)), expected.value)
@@ -154,16 +166,14 @@ async def _unnamed_recipient(rogue: Rogue) -> Code | None:
     return (await coordinator.submit(_header(theirs, Kind.MODEL, 1, model), model)).code
 
 
-async def _replayed(rogue: Rogue, job: JobId) -> Code | None:
+async def _replayed(rogue: Rogue) -> Code | None:
     """Sign a model that the zone has had already under the next sequence number."""
-    keeper = rogue.borders[CHINA].keeper
-    for text in keeper.entries(Log.CROSSINGS, 0).entries:
-        envelope = str(canonical.decode(text.encode())["envelope"])  # type: ignore[index,call-overload] # our own ledger
-        manifest = canonical.load(Manifest, signing.parse_envelope(envelope.encode()).payload)
-        if manifest.kind is Kind.MODEL and manifest.job == job:
-            again = manifest.model_copy(update={"sequence": keeper.inbound.cursor(HQ) + 1})
-            return await rogue.send_down(HQ, CHINA, again, b"")
-    raise AssertionError("the zone has had no model")
+    order = await _accepted(rogue)
+    manifest, payload = rogue.sealed(HQ, order, Kind.MODEL, 0, weights.encode(initial_weights(1)))
+    if (code := await rogue.send_down(HQ, CHINA, manifest, payload)) is not None:
+        raise AssertionError(f"the copy refused a model without fault: {code}")
+    again = manifest.model_copy(update={"sequence": manifest.sequence + 1})
+    return await rogue.send_down(HQ, CHINA, again, b"")
 
 
 async def _other_group(rogue: Rogue) -> Code | None:
@@ -217,13 +227,13 @@ async def _tampered(rogue: Rogue) -> Code | None:
 async def _upload(rogue: Rogue, site: SiteId, manifest: Manifest, payload: bytes) -> Code | None:
     """Send a crossing to the coordinator's border, signed by `site`, over its own link; return what stopped it."""
     heads = rogue.borders[site].keeper.heads.heads(HQ)
-    parcel = canonical.dump(Parcel(envelope=rogue.signed_as(site, manifest).decode(), heads=heads))
-    body = len(parcel).to_bytes(4, "big") + parcel + payload
+    parcel = Parcel(envelope=rogue.signed_as(site, manifest).decode(), heads=heads)
+    body = padded(canonical.dump(parcel)) + b"".join(padded_payload([payload], len(payload)))
     async with rogue.link(site, HQ) as http:
         answer = await http.put(f"/link/{site}/crossings/{manifest.crossing}", content=body)
     if answer.is_error:
-        return canonical.load(LinkProblem, answer.content).code
-    receipt = canonical.load(ParcelAnswer, answer.content).receipt
+        return message_in(LinkProblem, answer.content, MOST).code
+    receipt = message_in(ParcelAnswer, answer.content, MOST).receipt
     return canonical.load(Receipt, signing.parse_envelope(receipt.encode()).payload).code
 
 
@@ -246,17 +256,16 @@ def _zero_update() -> bytes:
 
 
 async def _forked(rogue: Rogue) -> Code | None:
-    """Show the coordinator's border a head of Texas's ledger that does not extend the one it has cosigned."""
+    """Show the coordinator's border a head of Texas's internal log that does not extend the one it has cosigned."""
     async with rogue.link(TEXAS, HQ) as http:
         opening = rogue.borders[TEXAS].keeper.opening(HQ)
-        theirs = canonical.load(
-            Opening, (await http.post(f"/link/{TEXAS}/open", content=canonical.dump(opening))).content
-        )
-        name = log_name(TEXAS, Log.CROSSINGS)
-        size = int(theirs.cosigned[Log.CROSSINGS].split("\n")[1])
+        answer = await http.post(f"/link/{TEXAS}/open", content=padded(canonical.dump(opening)))
+        theirs = message_in(Opening, answer.content, MOST)
+        name = log_name(TEXAS, Log.INTERNAL)
+        size = int(theirs.cosigned[Log.INTERNAL].split("\n")[1])
         fork = checkpoint.Head(name, size + 1, Digest.of(b"another history"))
         note = checkpoint.sign_checkpoint(fork, name, rogue.signing_key(TEXAS))
         proof = HeadProof(checkpoint=note, base=size, consistency=())
-        heads = Heads(heads={Log.CROSSINGS: proof}, seen={Log.CROSSINGS: 0})
-        answer = await http.post(f"/link/{TEXAS}/heads", content=canonical.dump(heads))
-    return canonical.load(LinkProblem, answer.content).code
+        heads = Heads(heads={Log.INTERNAL: proof}, seen={Log.INTERNAL: 0})
+        answer = await http.post(f"/link/{TEXAS}/heads", content=padded(canonical.dump(heads)))
+    return message_in(LinkProblem, answer.content, MOST).code

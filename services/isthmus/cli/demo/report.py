@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from isthmus.cli.demo import questions
 from isthmus.cli.screen import short, table
 from isthmus.contracts.crossings import RELEASES
 from isthmus.contracts.ledger import Log
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from isthmus.cli.demo.questions import Headline
     from isthmus.contracts.evidence import Report as Verification
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.inside import UsageReport
@@ -56,6 +58,7 @@ class Findings:
     zones: Mapping[SiteId, ZoneResults]
     events: tuple[JobEvent, ...]
     results: JobResults
+    headlines: tuple[Headline, ...]
     usage: UsageReport
     attempts: tuple[Attempt, ...]
     verification: Verification
@@ -96,6 +99,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
         },
         "rounds": sum(e.event == "round_done" for e in findings.events),
         "round_seconds_median": findings.round_seconds_median,
+        "questions": questions.as_json(findings.headlines),
         "crossings": {
             kind: {"count": count, "bytes": size} for kind, (count, size) in sorted(_by_kind(findings.usage).items())
         },
@@ -137,6 +141,7 @@ def tables(findings: Findings) -> list[RenderableType]:
         table("Error on held-out vehicles: average displacement over 3 s, in metres", columns, errors),
         "* crossed, banded to 2 cm. All else in this table stayed in its zone and is shown as its operator sees it.",
         "  Local only has passed over the zone's own data as often as the adapted model has.\n",
+        *questions.tables(findings.headlines),
         table("What crossed headquarters' border", ("kind", "direction", "crossings", "sealed bytes"), usage),
         f"{raw:,} bytes of raw drives stayed in the zones; releases of {out:,} sealed bytes left them.",
         f"What they could say at most: {bits:,} bits: their payload. No noise is added, so no less is claimed.\n",

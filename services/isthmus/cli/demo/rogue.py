@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from isthmus.border import app as border_app
 from isthmus.border.gate.dialer import Dialer
+from isthmus.border.gate.framing import padded_payload
 from isthmus.border.gate.identity import EXTENSION
 from isthmus.border.keeper.keystore import FileKeyStore
 from isthmus.border.settings import BorderSettings
@@ -78,11 +79,11 @@ class Rogue:
         async def serve(scope: Any, receive: Any, send: Any) -> None:
             del scope, receive
             await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": payload})
+            await send({"type": "http.response.body", "body": b"".join(padded_payload([payload], len(payload)))})
 
         border = self.borders[zone]
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=serve), base_url="http://hub") as http:
-            dialer = Dialer(border.keeper, zone, hub, http, border.bell)
+            dialer = Dialer(border.half, zone, hub, http, border.bell)
             try:
                 receipt = await dialer.take(envelope)
             except Refusal as refusal:

@@ -64,14 +64,15 @@ def ask(scene: Scene, order: Order) -> None:
 def hand_in(scene: Scene, order: Order, partials: Partials | None = None) -> CandidateStatus:
     """Have the zone's compute hand its sums in."""
     assert order.query is not None
-    body = canonical.dump(partials or sums(order.query))
+    handed = partials or sums(order.query)
+    body = canonical.dump(handed)
     header = CandidateHeader(
         order=order_id(order),
         kind=Kind.AGGREGATE,
         recipient=HQ,
         slot=0,
         size=len(body),
-        contributors=Contributors(vehicles=400, windows=800),
+        contributors=Contributors(vehicles=handed.vehicles, windows=2 * handed.vehicles),
     )
     return scene.keeper(order.zone).submit(InsideRole.COMPUTE, header, body)
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from world.forge import Forge
 
 F = FindingCode
-FIRST, REPEAT, CLOSED = 0, 1, 2
-"""Places of the settlements: an answer, the same answer again, an order that was closed before its slot."""
+FIRST, REPEAT, CLOSED, CHEAPER = 0, 1, 2, 3
+"""Places of the settlements: an answer, the same answer again, an order that was closed before its slot, an answer to
+the first question at another epsilon."""
 
 
 def answer(forge: Forge) -> Manifest:
@@ -72,6 +73,10 @@ def repeat_of_nothing(forge: Forge) -> None:
     forge.edit(CN, forge.internal(CN, PrivacySettled, FIRST), outcome="repeated")
 
 
+def an_answer_of_its_own_called_a_repeat(forge: Forge) -> None:
+    forge.edit(CN, forge.internal(CN, PrivacySettled, CHEAPER), outcome="repeated")
+
+
 def answer_without_noise(forge: Forge) -> None:
     forge.change(answer(forge), checks=(Check.SCHEMA,))
 
@@ -106,6 +111,7 @@ RULES = [
     (F.PRIVACY_DISAGREES, spent_and_called_returned),
     (F.PRIVACY_DISAGREES, settled_as_another_question),
     (F.PRIVACY_DISAGREES, repeat_of_nothing),
+    (F.PRIVACY_DISAGREES, an_answer_of_its_own_called_a_repeat),
     (F.CHECKS_MISSING, answer_without_noise),
     (F.CHECKS_MISSING, answer_at_another_epsilon),
     (F.CHECKS_MISSING, answer_that_was_not_bounded),

@@ -28,10 +28,13 @@ def order(number: int) -> asking.Order:
 
 
 def spend(scene: Scene, number: int) -> None:
-    """Hand sums in for one question that was accepted; let what is due out; close every third order early."""
+    """Hand sums in for one question that was accepted, close every third order after and every fifth before that, and
+    let what is due out."""
     asked = order(number)
     keeper = scene.keeper(CN)
     try:
+        if number % 5 == 0:  # no data was touched: it comes back
+            keeper.close_order(CloseOrder(order=order_id(asked), code=Code.COMPUTE_FAILED))
         asking.hand_in(scene, asked)
         if number % 3 == 0:
             keeper.close_order(CloseOrder(order=order_id(asked), code=Code.COMPUTE_FAILED))

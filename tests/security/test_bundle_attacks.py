@@ -61,6 +61,7 @@ def genuine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     for number, answered in ((1, True), (2, True), (3, False)):
         query = None if answered else question(spec(VEHICLES))
         pair.ask(CN, JobId(f"job-{number:016x}"), query, answered=answered)
+    pair.ask(CN, JobId(f"job-{4:016x}"), question(epsilon_micro=500_000))
     yield Forge(pair)
     pair.close()
 

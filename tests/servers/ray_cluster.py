@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from isthmus.kit.tokens import make_token
+from isthmus.kit.tokens import write_secret
 from isthmus.zone.settings import ZoneSettings
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from isthmus.zone.cluster.settings import RaySettings
 
 START_S = 60.0
+TOKEN = secrets.token_urlsafe(32)
+"""One for all clusters of a test run: a process reads a token once, and talks to one cluster after the other."""
 BLOCK = 64
 """Ports a cluster may take."""
 VERB = "import sys; from isthmus.cli.main import run; sys.exit(run(sys.argv[1:]))"
@@ -75,7 +78,7 @@ class RayCluster:
 
     def __post_init__(self) -> None:
         self.site.mkdir(parents=True, exist_ok=True)
-        make_token(self.site / "tokens/ray")
+        write_secret(self.site / "tokens/ray", TOKEN.encode())
         (self.site / "settings.toml").write_text(
             'site = "cn-shanghai"\n[zone]\nborder_url = "http://127.0.0.1:1"\n'
             f"[zone.ray]\nports = {self.ports}\nmost_shards = {self.shards}\nshard_bytes = 1\n",

@@ -335,8 +335,10 @@ class Pair:
         self.cosign()
         return orders
 
-    def ask(self, zone: SiteId, job: JobId, query: QueryPlan | None = None, *, answered: bool = True) -> OrderId:
-        """Ask a zone a question; have it answered at its slot and closed, or only closed."""
+    def ask(
+        self, zone: SiteId, job: JobId, query: QueryPlan | None = None, *, answered: bool = True, approved: bool = True
+    ) -> OrderId:
+        """Ask a zone a question; have it answered at its slot and closed, left to its officers, or only closed."""
         asked = query or plan_of_question()
         order = Order(
             version=1,
@@ -367,6 +369,8 @@ class Pair:
             self.keeper(zone).submit(InsideRole.COMPUTE, self._sums_header(id_, sums_), sums_)
             self.clock.advance(asked.slot_s)
             self.keeper(zone).statistics.release_due()
+            if not approved:
+                return id_
             self.approve(zone)
             self.carry()
         self.keeper(zone).close_order(CloseOrder(order=id_))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -42,19 +43,19 @@ _LOCKED = {
 
 
 class Engine:
-    """One database in memory."""
+    """One database in memory. It is opened in the background: its first use waits for it, and has its errors."""
 
     def __init__(self, *, longest_s: float = LONGEST_S, memory: str = MEMORY) -> None:
-        """Open an empty, locked database.
+        """Begin to open an empty, locked database.
 
         Args:
             longest_s: what one statement may take, s.
             memory: what all of it may take, as DuckDB writes sizes.
         """
         self._longest_s = longest_s
-        self._database = duckdb.connect(":memory:", config={**_LOCKED, "memory_limit": memory})
-        self._database.execute("SET disabled_filesystems = 'LocalFileSystem'")
-        self._database.execute("SET lock_configuration = true")
+        opener = ThreadPoolExecutor(1)
+        self._opening = opener.submit(_locked, memory)
+        opener.shutdown(wait=False)
 
     def show(self, name: str, table: pa.Table) -> None:
         """Let statements read `table` under a name."""
@@ -77,6 +78,10 @@ class Engine:
     def close(self) -> None:
         """Drop all that is held."""
         self._database.close()
+
+    @property
+    def _database(self) -> duckdb.DuckDBPyConnection:
+        return self._opening.result()
 
     @contextlib.contextmanager
     def _bounded(self) -> Iterator[None]:
@@ -103,6 +108,13 @@ def opened(*, longest_s: float = LONGEST_S, memory: str = MEMORY) -> Iterator[En
         yield engine
     finally:
         engine.close()
+
+
+def _locked(memory: str) -> duckdb.DuckDBPyConnection:
+    database = duckdb.connect(":memory:", config={**_LOCKED, "memory_limit": memory})
+    database.execute("SET disabled_filesystems = 'LocalFileSystem'")
+    database.execute("SET lock_configuration = true")
+    return database
 
 
 def _failed(why: str) -> Fault:

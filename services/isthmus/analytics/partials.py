@@ -1,6 +1,6 @@
 """From stored rows to the exact, bounded sums that compute hands its border.
 
-    stored tables --bounded--> rows that count --summed--> Partials
+    stored tables --chosen_rows, bounded--> rows that count --summed--> Partials
 
 Rules:
 1. Of one vehicle, at most `rows_per_vehicle` rows count, over all cells, in at most `groups_per_vehicle` cells; each
@@ -21,8 +21,9 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.analytics import statements
+from isthmus.analytics.choosing import chosen_rows, chosen_schema, columns_read, first_rows
 from isthmus.analytics.engine import opened
-from isthmus.analytics.statements import BOUNDED, CELL, MATCHING, STORED
+from isthmus.analytics.statements import BOUNDED, CHOSEN
 from isthmus.analytics.stored import DRAW, TEXT, VEHICLE, in_schema, schema_of
 from isthmus.contracts.queries import CellPartial, Partials, PrimitiveKind, primitives
 from isthmus.contracts.tables import TABLES
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 EACH = "each_vehicle"
 """What a vehicle adds to a cell, in statements."""
+FEW_RUNS = 1_000
 
 
 def partials(spec: QuerySpec, tables: Sequence[pa.Table]) -> Partials:
@@ -52,7 +54,7 @@ def partials(spec: QuerySpec, tables: Sequence[pa.Table]) -> Partials:
         Fault: `COMPUTE_FAILED`: too long, or too much memory.
     """
     with opened() as engine:
-        return _summed(spec, _bounded(spec, _stored(spec, tables), engine), engine)
+        return _summed(spec, _first(spec, chosen_rows(spec, _stored(spec, tables)), engine), engine)
 
 
 def bounded(spec: QuerySpec, tables: Sequence[pa.Table]) -> pa.Table:
@@ -63,17 +65,20 @@ def bounded(spec: QuerySpec, tables: Sequence[pa.Table]) -> pa.Table:
     """
     together = _stored(spec, tables)
     with opened() as engine:
-        rows = _bounded(spec, together, engine)
-    words = pa.array(_words(together.column(VEHICLE)), pa.string())
+        rows = _first(spec, chosen_rows(spec, together), engine)
+    vehicles = together.column(VEHICLE)
+    words = vehicles.chunk(0).dictionary if vehicles.num_chunks else pa.array([], pa.string())
     named = pa.DictionaryArray.from_arrays(rows.column(VEHICLE).combine_chunks(), words)
     return rows.set_column(0, VEHICLE, named)
 
 
 def summed(spec: QuerySpec, parts: Sequence[pa.Table]) -> Partials:
     """Return a question's sums over what `bounded` returned for each part of its tables. Raises as `partials`."""
-    together = pa.concat_tables(parts) if parts else _nothing_bounded(spec)
+    together = pa.concat_tables(parts).unify_dictionaries() if parts else _nothing_bounded(spec)
+    numbers = [chunk.indices for chunk in together.column(VEHICLE).chunks]
+    rows = together.set_column(0, VEHICLE, pa.chunked_array(numbers, pa.int32()))
     with opened() as engine:
-        return _summed(spec, _first_rows(spec, _coded(together.unify_dictionaries()), engine), engine)
+        return _summed(spec, _first(spec, rows, engine), engine)
 
 
 def rows_that_count(spec: QuerySpec, sums: Partials) -> int | None:
@@ -89,67 +94,43 @@ def _stored(spec: QuerySpec, tables: Sequence[pa.Table]) -> pa.Table:
     """Join stored tables, with the columns that the question reads; texts have one dictionary."""
     table = TABLES[spec.table]
     whole = [in_schema(part, table) for part in tables] or [schema_of(table).empty_table()]
-    return pa.concat_tables(whole).select(statements.columns_read(spec)).unify_dictionaries()
-
-
-def _coded(table: pa.Table) -> pa.Table:
-    """Put numbers in the place of words: the engine tells vehicles and groups apart by them, and much faster."""
-    columns = [
-        pa.chunked_array([chunk.indices for chunk in column.chunks], pa.int32()) if column.type == TEXT else column
-        for column in table.columns
-    ]
-    return pa.table(columns, names=table.column_names)
-
-
-def _words(column: pa.ChunkedArray) -> list[str]:
-    """Return the words of a text column's one dictionary."""
-    return list(column.chunk(0).dictionary.to_pylist()) if column.num_chunks else []
-
-
-def _bounded(spec: QuerySpec, together: pa.Table, engine: Engine) -> pa.Table:
-    """Return the rows that count, with numbers for vehicles."""
-    named = [d.name for d in TABLES[spec.table].dimensions if d.name in together.column_names]
-    words = {name: _words(together.column(name)) for name in named}
-    engine.show(STORED, _coded(together))
-    return _first_rows(spec, engine.table(statements.matching_rows(spec, words)), engine)
+    return pa.concat_tables(whole).select(columns_read(spec)).unify_dictionaries()
 
 
 def _nothing_bounded(spec: QuerySpec) -> pa.Table:
-    names = [(m.name, pa.int32()) for m in statements.measures_of(spec)]
-    return pa.schema([(VEHICLE, TEXT), (DRAW, pa.int64()), (CELL, pa.int32()), *names]).empty_table()
+    _, *others = chosen_schema(spec)
+    return pa.schema([(VEHICLE, TEXT), *others]).empty_table()
 
 
-def _first_rows(spec: QuerySpec, rows: pa.Table, engine: Engine) -> pa.Table:
+def _first(spec: QuerySpec, rows: pa.Table, engine: Engine) -> pa.Table:
     """Return each vehicle's first rows by draw. Sorting is left to where it is needed: stored rows stand in order."""
-    possible = may_be_first(rows, spec.rows_per_vehicle)
-    if not possible.all():
-        rows = rows.filter(pa.array(possible))
-    engine.show(MATCHING, rows)
-    ((most,),) = engine.run(statements.most_rows(MATCHING))
-    if most is not None and most > spec.rows_per_vehicle:
-        return engine.table(statements.first_rows(spec, MATCHING))
-    return rows
+    can, all_of_them = first_rows(rows.column(VEHICLE).to_numpy(), rows.column(DRAW).to_numpy(), spec.rows_per_vehicle)
+    rows = _those(rows, can)
+    if all_of_them:
+        return rows
+    engine.show(CHOSEN, rows)
+    ((most,),) = engine.run(statements.most_rows(CHOSEN))
+    return engine.table(statements.first_rows(spec, CHOSEN)) if most and most > spec.rows_per_vehicle else rows
 
 
-def may_be_first(rows: pa.Table, most: int) -> NDArray[np.bool_]:
-    """Tell which rows can be among their vehicle's first `most`, by draw.
-
-    In a run of rows of one vehicle whose draws rise, only the first `most` can be. Where draws do not rise, any can.
-    """
-    vehicle, draw = rows.column(VEHICLE).to_numpy(), rows.column(DRAW).to_numpy()
-    begins = np.flatnonzero(np.diff(vehicle, prepend=-1))
-    if (draw[1:] < draw[:-1]).sum() > np.count_nonzero(draw[begins[1:]] < draw[begins[1:] - 1]):
-        return np.ones(len(vehicle), np.bool_)
-    lengths = np.diff(begins, append=len(vehicle))
-    return np.arange(len(vehicle)) - np.repeat(begins, lengths) < most
+def _those(rows: pa.Table, can: NDArray[np.bool_]) -> pa.Table:
+    """Return some rows of a table; not a copy where they stand in few runs, as when only blocks' edges lose some."""
+    edges = np.flatnonzero(np.diff(can, prepend=False, append=False))
+    if len(edges) > FEW_RUNS:
+        return rows.filter(pa.array(can))
+    runs = [rows.slice(begins, ends - begins) for begins, ends in edges.reshape(-1, 2).tolist()]
+    return pa.concat_tables(runs) if runs else rows
 
 
 def _summed(spec: QuerySpec, rows: pa.Table, engine: Engine) -> Partials:
     """Add up the rows that count."""
     wanted = primitives(spec)
     engine.show(BOUNDED, rows)
-    engine.run(f"CREATE TEMP TABLE {EACH} AS {statements.contributions(spec)}")
-    found = {row[0]: row[1:] for row in engine.run(statements.sums(spec, EACH))}
+    each = f"({statements.contributions(spec)})"
+    if any(primitive.kind is PrimitiveKind.BINS for primitive in wanted):
+        engine.run(f"CREATE TEMP TABLE {EACH} AS {each}")
+        each = EACH
+    found = {row[0]: row[1:] for row in engine.run(statements.sums(spec, each))}
     histograms = {
         number: _histogram(engine.run(statements.bins(spec, primitive, EACH)))
         for number, primitive in enumerate(wanted)
@@ -166,7 +147,8 @@ def _summed(spec: QuerySpec, rows: pa.Table, engine: Engine) -> Partials:
         )
         largest = tuple(_two(rest[2 * number + 1]) for number in range(len(wanted)))
         cells.append(CellPartial(vehicles=vehicles, values=values, largest=largest))
-    ((vehicles,),) = engine.run(f"SELECT count(DISTINCT {VEHICLE}) FROM {EACH}")  # noqa: S608 -- constants
+    # Each vehicle of a row that counts does: in that row's cell, or in those of rows before it.
+    vehicles = int(np.count_nonzero(np.bincount(rows.column(VEHICLE).to_numpy())))
     return Partials(version=1, question=question_digest(spec), vehicles=vehicles, cells=tuple(cells))
 
 

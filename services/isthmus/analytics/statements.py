@@ -2,31 +2,24 @@
 
 Rules:
 1. A name in a statement is the catalogue's own, found by the question's. Numbers are whole. There is no text: the
-   engine sees words as their numbers in a dictionary (`Words`).
-2. A row's cell is its number in `QuerySpec.cells`. A row outside the question's domain has none and does not count.
-3. A measure counts clamped to its bounds; a row without a value counts nowhere in it.
+   engine sees vehicles and cells as numbers (`analytics.choosing`).
+2. A measure counts clamped to its bounds; a row without a value counts nowhere in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from isthmus.analytics.stored import DRAW, PLACE, VEHICLE
+from isthmus.analytics.stored import DRAW, VEHICLE
 from isthmus.contracts.queries import PrimitiveKind, primitives
 from isthmus.contracts.tables import TABLES
 
 if TYPE_CHECKING:
-    from isthmus.contracts.queries import Condition, Primitive, QuerySpec
-    from isthmus.contracts.tables import Dimension, Measure
+    from isthmus.contracts.queries import Primitive, QuerySpec
+    from isthmus.contracts.tables import Measure
 
-Words = Mapping[str, Sequence[str]]
-"""For each dimension that a question reads: the words that its numbers stand for."""
-
-STORED = "stored"
-"""What the stored rows are called in statements."""
-MATCHING = "matching"
-"""What the rows that may count are called."""
+CHOSEN = "chosen"
+"""What the rows that can count are called in statements."""
 BOUNDED = "bounded"
 """What the rows that count are called."""
 CELL = "cell"
@@ -37,29 +30,6 @@ def measures_of(spec: QuerySpec) -> tuple[Measure, ...]:
     """Return the measures that are added up, by name, each once."""
     names = {p.measure for p in primitives(spec) if p.measure is not None}
     return tuple(m for m in TABLES[spec.table].measures if m.name in names)
-
-
-def columns_read(spec: QuerySpec) -> list[str]:
-    """Return the stored columns that a question needs."""
-    table = TABLES[spec.table]
-    named = {*spec.group_by, *(c.column for c in spec.where), *(m.name for m in measures_of(spec))}
-    columns = [*(d.name for d in table.dimensions), *(m.name for m in table.measures)]
-    return [VEHICLE, DRAW, PLACE, *(name for name in columns if name in named)]
-
-
-def matching_rows(spec: QuerySpec, words: Words) -> str:
-    """Select, of the stored rows, those that fulfil the conditions: `VEHICLE`, `DRAW`, `CELL` and measures, as stored.
-
-    Where there are no conditions, a row that is not among the first of its file (`PLACE`) cannot be among its
-    vehicle's first of all, and is not looked at.
-    """
-    conditions = [_condition(spec, condition, words) for condition in spec.where]
-    if not conditions:
-        conditions = [f"{PLACE} < {spec.rows_per_vehicle}"]
-    names = "".join(f", {_name(m)}" for m in measures_of(spec))
-    columns = f"{VEHICLE}, {DRAW}, {_cell(spec, words)} AS {CELL}{names}"
-    rows = f"SELECT {columns} FROM {STORED} WHERE {' AND '.join(conditions)}"  # noqa: S608 -- rule 1
-    return f"SELECT * FROM ({rows}) WHERE {CELL} IS NOT NULL" if spec.group_by else rows  # noqa: S608 -- rule 1
 
 
 def most_rows(source: str) -> str:
@@ -86,7 +56,8 @@ def contributions(spec: QuerySpec) -> str:
     in_any = spec.groups_per_vehicle >= min(spec.domain_size(), spec.rows_per_vehicle)
     if not in_any:
         columns.append(f"min({DRAW}) AS {FIRST}")
-    each = f"SELECT {VEHICLE}, {CELL}, {', '.join(columns)} FROM {BOUNDED} GROUP BY ALL"  # noqa: S608 -- rule 1
+    cell = CELL if spec.domain_size() > 1 else f"0 AS {CELL}"
+    each = f"SELECT {VEHICLE}, {cell}, {', '.join(columns)} FROM {BOUNDED} GROUP BY ALL"  # noqa: S608 -- rule 1
     if in_any:
         return each
     order = f"row_number() OVER (PARTITION BY {VEHICLE} ORDER BY {FIRST}, {CELL})"
@@ -120,11 +91,13 @@ def _added(spec: QuerySpec, primitive: Primitive) -> tuple[str, str]:
     if primitive.kind in {PrimitiveKind.COUNT, PrimitiveKind.BINS}:
         return f"count({_name(measure)})", f"count({_name(measure)})"
     clamped = _clamped(measure)
-    centred = f"(({clamped}) - {(measure.low + measure.high) // 2})"
+    centre = (measure.low + measure.high) // 2
     if primitive.kind is PrimitiveKind.SQUARES:
+        centred = f"(({clamped}) - {centre})"
         squares = f"coalesce(sum({centred}::BIGINT * {centred}), 0)::BIGINT"
         return squares, squares
-    return f"coalesce(sum({centred}), 0)::BIGINT", f"abs(coalesce(sum({clamped}), 0))::BIGINT"
+    total = f"coalesce(sum({clamped}), 0)"
+    return f"({total} - {centre} * count({_name(measure)}))::BIGINT", f"abs({total})::BIGINT"
 
 
 def _measure(spec: QuerySpec, primitive: Primitive) -> Measure:
@@ -140,40 +113,7 @@ def _clamped(measure: Measure) -> str:
     return f"CASE WHEN {name} < {low} THEN {low} WHEN {name} > {high} THEN {high} ELSE {name} END"
 
 
-def _condition(spec: QuerySpec, condition: Condition, words: Words) -> str:
-    table = TABLES[spec.table]
-    if (dimension := table.dimension(condition.column)) is not None:
-        numbers = [number for number, word in enumerate(words[dimension.name]) if word in condition.values]
-        return f"{_name(dimension)} IN ({', '.join(map(str, numbers))})" if numbers else "FALSE"
-    measure = table.measure(condition.column)
-    if measure is None:
-        raise AssertionError("a question's columns are the catalogue's")
-    name = _name(measure)
-    # The condition is on the clamped value: a bound at the measure's own is fulfilled by every row with a value.
-    bounds = [f"{name} IS NOT NULL"]
-    if condition.low is not None and condition.low > measure.low:
-        bounds.append(f"{name} >= {int(condition.low)}")
-    if condition.high is not None and condition.high < measure.high:
-        bounds.append(f"{name} <= {int(condition.high)}")
-    return " AND ".join(bounds)
-
-
-def _cell(spec: QuerySpec, words: Words) -> str:
-    """Write the number of a row's cell, null where it has none: values in the order of `QuerySpec.cells`."""
-    cell = "0"
-    for name in spec.group_by:
-        dimension = TABLES[spec.table].dimension(name)
-        if dimension is None:
-            raise AssertionError("a question's groups are the catalogue's")
-        allowed = next((c.values for c in spec.where if c.column == name), dimension.values)
-        values = [value for value in dimension.values if value in allowed]
-        places = [(number, values.index(word)) for number, word in enumerate(words[name]) if word in values]
-        cases = " ".join(f"WHEN {number} THEN {place}" for number, place in places) or "WHEN NULL THEN NULL"
-        cell = f"({cell}) * {len(values)} + CASE {_name(dimension)} {cases} END"
-    return f"({cell})::INTEGER"
-
-
-def _name(column: Dimension | Measure) -> str:
+def _name(column: Measure) -> str:
     if not column.name.isidentifier():
         raise AssertionError("names of the catalogue are identifiers")
     return f'"{column.name}"'

@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 from isthmus.cli import bundles
+from isthmus.cli.answers import MICRO, epsilon
 from isthmus.cli.homes import DEFAULT_HOME, Home, SiteHome
 from isthmus.cli.options import HomeFolder, Json, Sites
 from isthmus.cli.screen import Screen, short, table
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.identifiers import SiteId
-from isthmus.contracts.inside import Evidence, InsideRole, LedgerView, UsageReport
+from isthmus.contracts.inside import Evidence, InsideRole, LedgerView, PrivacyView, UsageReport
 
 app = typer.Typer(help="What the borders have logged.")
 
@@ -52,6 +53,32 @@ def show(*, site: Sites = None, home: HomeFolder = DEFAULT_HOME, json: Json = Fa
         table("Ledgers", ("site", "log", "entries", "root", "cosigned heads"), logs),
         table("Crossed", columns, crossed),
         *halted,
+    )
+
+
+@app.command("budget")
+def budget(*, site: Sites = None, home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
+    """Show what answers may cost each zone's vehicles together, and what is gone of it. It never renews."""
+    found = asyncio.run(_budgets(chosen(home, site)))
+    rows = [
+        (
+            each,
+            epsilon(view.budget.epsilon_micro, view.budget.delta_exponent),
+            f"{view.epsilon_micro / MICRO:g}",
+            f"{max(0, view.budget.epsilon_micro - view.epsilon_micro) / MICRO:g}",
+            view.answered,
+            view.repeated,
+            view.open,
+            view.unprotected,
+        )
+        for each, view in found.items()
+        if view.budget is not None
+    ]
+    columns = ("zone", "budget", "gone", "left", "paid for", "repeated", "open", "without this protection")
+    Screen(machine=json).result(
+        {"sites": {each: view.model_dump(mode="json") for each, view in found.items()}},
+        table("Privacy of the vehicles", columns, rows),
+        *(f"{each} answers no questions." for each, view in found.items() if view.budget is None),
     )
 
 
@@ -106,6 +133,16 @@ async def gather(sites: Sequence[SiteHome]) -> tuple[Evidence, ...]:
 def _moment(evidence: Evidence) -> tuple[object, ...]:
     """Return what changes whenever a ledger grows or a head is exchanged."""
     return (tuple((log.size, log.cosigned) for log in evidence.logs), evidence.witnessed)
+
+
+async def _budgets(sites: Sequence[SiteHome]) -> dict[SiteId, PrivacyView]:
+    from isthmus.cli.connections import border_of
+
+    async def ask(site: SiteHome) -> tuple[SiteId, PrivacyView]:
+        async with border_of(site, InsideRole.AUDITOR) as border:
+            return site.id, await border.privacy()
+
+    return dict(await asyncio.gather(*(ask(site) for site in sites)))
 
 
 async def _views(sites: Sequence[SiteHome]) -> list[tuple[LedgerView, UsageReport]]:

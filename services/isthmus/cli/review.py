@@ -33,6 +33,8 @@ from isthmus.contracts.roster import PersonRole
 from isthmus.proof import canonical
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from isthmus.proof.signing import SigningKey
 
 app = typer.Typer(help="What waits for officers, and their answers.")
@@ -79,7 +81,7 @@ def show(release: Release, *, site: Site, home: HomeFolder = DEFAULT_HOME, json:
         ("--once lets pass", "this release alone, until " + _date(item.single.expires_at)),
         ("--standing lets pass", _class_of(standing)),
     ]
-    Screen(machine=json).result(item, table(f"Held at {site}", ("what", "value"), rows))
+    Screen(machine=json).result(item, table(f"Held at {site}", ("what", "value"), rows), *_told(item))
 
 
 @app.command("approve")
@@ -220,6 +222,33 @@ def _key(home: Home, site: SiteId, person: PersonId) -> "SigningKey":
 def _show_status(screen: Screen, person: PersonId, did: str, status: CandidateStatus) -> None:
     needs = f"It still needs {', '.join(status.needs)}." if status.needs else ""
     screen.result(status, f"{person} {did} {short(status.crossing)}: it is {status.state} now. {needs}".rstrip())
+
+
+def _told(item: ReviewItem) -> "list[RenderableType]":
+    """Return, of the answer to a question, every number that would cross: officers see it as headquarters would."""
+    if item.query is None or item.answer is None:
+        return []
+    from isthmus.analytics.sql_render import render
+    from isthmus.contracts.queries import primitives
+
+    spec = item.query.spec
+    columns = [f"{p.kind} of {p.measure}" if p.measure else str(p.kind) for p in primitives(spec)]
+    rows = [
+        (
+            *group,
+            *(
+                "hidden" if cell.suppressed else ", ".join(map(str, told))
+                for told in cell.values or [()] * len(columns)
+            ),
+        )
+        for group, cell in zip(spec.cells(), item.answer.cells, strict=True)
+    ]
+    again = "It was released before." if item.answer.repeated else "It was not released before."
+    return [
+        f"Asked: {render(spec)}\n",
+        table("Would cross", (*spec.group_by, *columns), rows),
+        f"Whole steps of each measure; sums are about the middle of its bounds. {again}",
+    ]
 
 
 def _class_of(body: StandingApproval) -> str:

@@ -17,7 +17,7 @@ from isthmus.contracts.identifiers import CrossingId, Digest, FileId, JobId, Nam
 from isthmus.contracts.keys import HpkeKey, HybridKey
 from isthmus.contracts.ledger import Log
 from isthmus.contracts.orders import DatasetRef
-from isthmus.contracts.queries import PrivacyBudget
+from isthmus.contracts.queries import Answer, PrivacyBudget, QueryPlan
 from isthmus.contracts.raw_table import Group
 from isthmus.contracts.wire import Base64, Count, Positive, SortedUnique, Wire
 
@@ -200,7 +200,10 @@ class CloseOrder(Wire):
 
 
 class ReviewItem(Wire):
-    """A release that waits for officers, and the statements that would let it pass."""
+    """A release that waits for officers, and the statements that would let it pass.
+
+    The answer to a question comes with the question and with every number that would cross: it never left the zone.
+    """
 
     manifest: Manifest
     state: str
@@ -208,6 +211,8 @@ class ReviewItem(Wire):
     standing: StandingApproval
     single: Approval
     signed_by: tuple[str, ...]
+    query: QueryPlan | None = None
+    answer: Answer | None = None
 
 
 class Review(Wire):

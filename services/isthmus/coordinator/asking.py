@@ -13,6 +13,7 @@ from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.jobs import JobRequest
 from isthmus.contracts.queries import Mode, QueryPlan
 from isthmus.contracts.tables import TABLES
+from isthmus.privacy.mechanism import noise_of
 from isthmus.proof import ids
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def plan_of(request: QueryRequest) -> tuple[QueryPlan, AnswerColumns]:
 
     Raises:
         Refusal: `QUERY_INVALID`, `QUERY_NAME_UNKNOWN`, `QUERY_TOO_WIDE` or `TOO_LARGE`: the text is no question that
-            can be asked (see `analytics.gate`).
+            can be asked (see `analytics.gate`); `INPUT_INVALID`: no zone could noise it at so small an epsilon.
     """
     if request.spec is not None:
         spec, selected = request.spec, gate.columns_of(request.spec)
@@ -50,6 +51,8 @@ def plan_of(request: QueryRequest) -> tuple[QueryPlan, AnswerColumns]:
         delta_exponent=(request.delta_exponent or DELTA_EXPONENT) if private else 0,
         slot_s=request.slot_s,
     )
+    if private:
+        noise_of(plan)
     columns = (AnswerColumn(label=s.label, figure=s.figure, quantile_ppm=s.quantile_ppm) for s in selected)
     return plan, AnswerColumns(items=tuple(columns))
 

@@ -3,7 +3,8 @@
 Rules, each on vehicles, each refusing on a lower bound:
 1. Two shown cells, one within the other: the rows between them have at least as many vehicles as their numbers differ
    by; under `FEWEST` is isolating.
-2. A shown cell and all shown cells of another answer within it: what is left is that answer's hidden cells there.
+2. A shown cell and all shown cells of another answer within it: what is left, where anything can be, has at least as
+   many vehicles as the largest hidden cell there, and as the numbers differ by.
 3. A hidden cell with fewer than `FEWEST` vehicles must not be a sum and difference of shown cells, of all answers
    together (by linear algebra over the smallest pieces).
 4. Another bound on a vehicle's rows, about rows that an earlier answer counted, is refused: the difference is that
@@ -91,13 +92,25 @@ def _between(a: _Cell, b: _Cell) -> bool:
 
 
 def _rest(whole: _Cell, parts: Iterable[_Cell]) -> bool:
-    """Tell whether a shown cell less the shown ones within it leaves hidden ones of fewer than `FEWEST` vehicles."""
-    if not whole.shown:
-        return False
+    """Tell whether a shown cell less the shown ones within it leaves rows of fewer than `FEWEST` vehicles."""
     within = [part for part in parts if part.region.within(whole.region)]
+    shown = [part for part in within if part.shown]
+    if not whole.shown or not shown:
+        return False
     hidden = [part.vehicles for part in within if not part.shown]
-    # Hidden cells' vehicles may be the same ones; only the largest is sure.
-    return bool(hidden) and len(hidden) < len(within) and max(hidden) < FEWEST and sum(hidden) < 2 * FEWEST
+    # Hidden cells' vehicles may be the same ones: only the largest is sure. One with rows in several shown cells counts
+    # in each, so all of them together have at most as many vehicles as their numbers add up to.
+    sure = max(0, *hidden, whole.vehicles - sum(part.vehicles for part in shown))
+    return sure < FEWEST and (bool(hidden) or not _covered(whole.region, [part.region for part in shown]))
+
+
+def _covered(whole: Region, parts: Sequence[Region]) -> bool:
+    """Tell whether the parts leave nothing of the whole over."""
+    vectors = indicators([whole, *parts], MOST_PIECES)
+    if vectors is None:
+        return False
+    first, *rest = vectors
+    return all(sum(pieces) > 0 for inside, *pieces in zip(first, *rest, strict=True) if inside)
 
 
 def _spanned(cells: Sequence[_Cell]) -> str | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from isthmus.contracts.errors import Code, Refusal
@@ -147,12 +148,11 @@ def on_simplex(numbers: Numbers, total: int) -> tuple[int, ...]:
         if number * count > running - total:
             level = (running - total) / count
     lowered = [max(0.0, number - level) for number in numbers]
-    whole = [math.floor(number) for number in lowered]
-    missing = total - sum(whole)
-    by_rest = sorted(range(len(whole)), key=lambda i: (whole[i] - lowered[i], i))
-    for index in by_rest[: max(0, missing)]:
-        whole[index] += 1
-    return tuple(whole)
+    # All have the same fraction, so which of them are rounded up is free: those that keep running totals closest, or
+    # one end of a histogram would gain rows and the other lose them.
+    edges = [round(edge) for edge in accumulate(lowered)]
+    edges[-1] = total
+    return tuple(after - before for before, after in pairwise([0, *edges]))
 
 
 def _told(

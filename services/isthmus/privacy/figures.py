@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from isthmus.contracts.queries import QUANTILE_BINS, FigureKind, Primitive, PrimitiveKind, primitives
 from isthmus.privacy.bounds import Bounds, bounds_of
-from isthmus.privacy.quantiles import Histogram, quantile
+from isthmus.privacy.quantiles import Bins, Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MICRO = 1_000_000
 Z_GAUSSIAN = 1.96
 Z_LAPLACE = 2.1
-Z_QUANTILE = 2.0
+COUNTS = frozenset({PrimitiveKind.ROWS, PrimitiveKind.COUNT})
 ROUNDING = 1 / 12
 """Variance of rounding a count to a whole number."""
 
@@ -71,11 +71,12 @@ class CellFigures:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """A cell's primitives, merged: numbers, and the variance of each number of a primitive."""
+    """A cell's primitives, merged: numbers, and the variance of each number of a primitive; histograms zone by zone."""
 
     numbers: dict[Primitive, tuple[int, ...]]
     variances: dict[Primitive, float]
     z: float
+    bins: dict[Primitive, tuple[Bins, ...]]
 
     def of(self, kind: PrimitiveKind, measure: str | None, width: int = 1) -> tuple[tuple[int, ...], float]:
         """Return a primitive's numbers and the variance of each."""
@@ -166,7 +167,30 @@ def _merged(spec: QuerySpec, told: Sequence[tuple[CellAnswer, tuple[Noise, ...]]
         numbers[primitive] = tuple(sum(column) for column in columns)
         variances[primitive] = sum(_spread(primitive, noise[place]) for _, noise in told)
     laplace = any(n.mechanism == "discrete_laplace" for _, noise in told for n in noise)
-    return Sums(numbers, variances, Z_LAPLACE if laplace else Z_GAUSSIAN)
+    bins = {
+        primitive: tuple(_bins(spec, place, cell.values[place], noise) for cell, noise in told)
+        for place, primitive in enumerate(primitives(spec))
+        if primitive.kind is PrimitiveKind.BINS
+    }
+    return Sums(numbers, variances, Z_LAPLACE if laplace else Z_GAUSSIAN, bins)
+
+
+def _bins(spec: QuerySpec, place: int, numbers: tuple[int, ...], noise: tuple[Noise, ...]) -> Bins:
+    """Return one zone's histogram with the variance of the count that it adds up to (see `estimates`)."""
+    needed = primitives(spec)
+    mine = _group(spec, needed[place].measure)
+    sources = [(p, n) for p, n in zip(needed, noise, strict=True) if _group(spec, p.measure) == mine]
+    counts = [deviation(n) ** 2 for p, n in sources if p.kind in COUNTS]
+    # Without a count of its own, the count is all its histograms' totals, each by the inverse of its variance.
+    parts = [1 / (p.width * deviation(n) ** 2) for p, n in sources if p.kind is PrimitiveKind.BINS and n.scale_micro]
+    variance = min(counts) if counts else 1 / sum(parts) if parts else 0.0
+    own = noise[place]
+    return Bins(numbers, own.scale_micro / MICRO, own.mechanism == "discrete_laplace", variance)
+
+
+def _group(spec: QuerySpec, measure: str | None) -> str | None:
+    """Return whose count a primitive shares: None for all rows."""
+    return None if measure is None or bounds_of(spec, measure).always else measure
 
 
 def _spread(primitive: Primitive, noise: Noise) -> float:
@@ -227,14 +251,11 @@ def _variance(bounds: Bounds, moments: _Moments, squares: tuple[tuple[int, ...],
 
 
 def _quantiles(figure: Figure, bounds: Bounds, sums: Sums) -> tuple[Estimate, ...]:
-    numbers, variance = sums.of(PrimitiveKind.BINS, figure.measure, QUANTILE_BINS)
-    histogram = Histogram(bounds.floor, bounds.ceiling, numbers, variance)
+    key = Primitive(kind=PrimitiveKind.BINS, measure=figure.measure, width=QUANTILE_BINS)
+    histogram = Histogram(bounds.floor, bounds.ceiling, sums.bins[key])
     unit = bounds.steps_per_unit
-    found = []
-    for ppm in figure.quantiles_ppm:
-        value, low, high = quantile(histogram, ppm / MICRO, Z_QUANTILE)
-        found.append(Estimate(value / unit, low / unit, high / unit))
-    return tuple(found)
+    found = histogram.quantiles([ppm / MICRO for ppm in figure.quantiles_ppm])
+    return tuple(Estimate(value / unit, low / unit, high / unit) for value, low, high in found)
 
 
 def _inside(bounds: Bounds, value: float) -> float:

@@ -1,93 +1,287 @@
-"""Quantiles read from a noised histogram, with a bar.
+"""Quantiles read from zones' noised histograms, with a bar of 95 times in 100.
 
-Within a bin values are taken to lie evenly, tilted by how much its neighbours differ. The bar is every value at which
-the count below it is not contradicted: by noise on the bins, by where values lie within their bin (as if drawn from
-it), and by how far the tilt reaches.
+A quantile is where S(x) = (rows up to x) - share x (all rows) passes zero. Its bar is every x at which S = 0 is not
+contradicted by what is known of S: three doubts, none of which is tuned.
+
+1. Noise. A zone's bins are told as max(0, number + noise - level), which is the projection of `estimates.on_simplex`:
+   full bins are lowered by a level, empty ones lifted. `Levelled` undoes it, from public scales and what is told.
+   With m bins above zero and Z at zero, the lowering of the m is paid for by noise below the level in the Z:
+       m level = Z h(level), where h(a) = E[-noise | noise <= a].
+   A told bin then stands for (number + level) and has the noise's variance v; a bin at zero stands for -h and has
+   v - Var[noise | noise <= level], since it is known that its noise was low. The level itself is off by
+   Z Var[...] / (m - Z h')^2, in all told bins at once. (A Laplace variable has no memory: a bin at zero looks alike
+   whether it was empty or had a few rows, so h needs no guess of what was there.) Where a count is known better than
+   the sum of its bins, the projection took their common error away: see `Levelled.shared`.
+   The bar's length follows the fourth moment too (Cornish-Fisher), as few Laplace variables have longer tails.
+2. Chance within a bin: rows are taken as drawn from a density through the neighbours (a straight line in logarithms),
+   so up to a place with a part p of them there are n p, give or take sqrt(n p (1 - p)). How far the slope moves p
+   from an even spread is a doubt of its own: half a bar, squared and added as independent doubts are.
+3. What neighbours cannot explain: in a bin above the line through the two bins on a side (in logarithms), by more than
+   noise and chance, rows beyond its lower neighbour may lie anywhere, for instance all at one value. They are counted
+   on neither side, so such a bar spans the bin and covers more than 95 times in 100: a histogram knows no better.
+
+Independent errors of zones add up. The value told is where S, made to rise, passes zero.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from dataclasses import dataclass
-from itertools import accumulate
+from statistics import NormalDist
+from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Floats: TypeAlias = NDArray[np.float64]
+
+NORMAL = NormalDist()
+Z = NORMAL.inv_cdf(0.975)
+LONGER = (Z**3 - 3 * Z) / 24
+"""How much an excess of the fourth moment lengthens a bar, in standard deviations (Cornish and Fisher 1938)."""
 STEPS = 32
 """Places within a bin at which the bar is looked at."""
+STEEPEST = 3.0
+"""Most that the logarithm of a density changes over one bin."""
+RESOLVED = 2.0
+"""Most that a density grows from one bin to the next for its shape to be read from bins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """One zone's bins as told: not negative, adding up to their count.
+
+    Attributes:
+        numbers: rows by bin.
+        scale: of the noise on each bin, in rows: Laplace's scale, or the Gaussian's deviation; 0 without noise.
+        laplace: which of the two.
+        count_variance: of the count that they add up to; at most that of the sum of all noise.
+    """
+
+    numbers: tuple[int, ...]
+    scale: float
+    laplace: bool
+    count_variance: float
+
+    @property
+    def variance(self) -> float:
+        """Return the variance of the noise on one bin."""
+        return self.scale**2 * (2 if self.laplace else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Levelled:
+    """A zone's bins with the projection undone.
+
+    Attributes:
+        numbers: what each bin stands for; below zero where none are told.
+        variances: of each, without what they have in common.
+        fourths: the excess of the fourth moment of each.
+        lift: how much each moves when the level does.
+        level_variance: of the level.
+        shared: what a better count takes off the variance, for each square of a sum of weighted `lift`.
+    """
+
+    numbers: Floats
+    variances: Floats
+    fourths: Floats
+    lift: Floats
+    level_variance: float
+    shared: float
+
+    @classmethod
+    def of(cls, bins: Bins) -> Levelled:
+        """Undo the projection of bins as they were told."""
+        told = np.array(bins.numbers, dtype=np.float64)
+        full = told > 0
+        above, at_zero, width = int(full.sum()), int((~full).sum()), len(told)
+        if bins.scale == 0 or above == 0:
+            nothing = np.zeros(width)
+            return cls(told, nothing, nothing, nothing, 0.0, 0.0)
+        level = _level(bins, above, at_zero)
+        lower, spread, slope = _below(bins, level)
+        variance = bins.variance
+        moving = above - at_zero * slope
+        # Bins b and count c = sum(b) + d: the level takes d / moving off each, and cov(noise of a bin, d) = apart x v.
+        apart = max(0.0, 1 - bins.count_variance / (width * variance))
+        return cls(
+            np.where(full, told + level, -lower),
+            np.where(full, variance, max(0.0, variance - spread)),
+            np.where(full, 3 * variance**2 if bins.laplace else 0.0, 0.0),
+            np.where(full, 1.0, -slope),
+            at_zero * spread / moving**2,
+            apart * variance * max(0.0, 2 / moving - width / moving**2),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Bins over the whole numbers [low, high], and the variance of each bin's number.
-
-    A value v is in bin (v - low) x bins // (high - low + 1).
-    """
+    """Zones' bins over the whole numbers [low, high]: a value v is in bin (v - low) x bins // (high - low + 1)."""
 
     low: int
     high: int
-    bins: tuple[int, ...]
-    variance: float
+    zones: tuple[Bins, ...]
 
-    def at(self, index: int, t: float) -> float:
-        """Return the value at a place within a bin: values are whole, so a narrow bin has but one."""
-        span, width = self.high - self.low + 1, len(self.bins)
-        first, after = (self.low - (-(index + more) * span // width) for more in (0, 1))
-        return first + t * max(0, after - 1 - first)
+    def quantiles(self, shares: Sequence[float]) -> list[tuple[float, float, float]]:
+        """Return for each share the value below which such a part of the rows lies, and its bar's ends.
+
+        Args:
+            shares: each in (0, 1).
+        """
+        found = [Levelled.of(zone) for zone in self.zones]
+        numbers = np.sum([one.numbers for one in found], axis=0)
+        if not sum(sum(zone.numbers) for zone in self.zones):
+            return [((self.low + self.high) / 2, float(self.low), float(self.high))] * len(shares)
+        noise = sum(zone.variance for zone in self.zones)
+        within = _Within.of(np.maximum(numbers, 0.0), noise)
+        counts = _flat(_summed(numbers)[:-1], numbers, within.part, float(numbers.sum()))
+        values = self._values(len(numbers))
+        return [self._quantile(share, found, within, counts, values) for share in shares]
+
+    def _values(self, width: int) -> Floats:
+        """Return the value at each place: a whole number v stands for v - 1/2 to v + 1/2, and some bins have none."""
+        span = self.high - self.low + 1
+        first = np.array([self.low - (-index * span // width) for index in range(width + 1)], dtype=np.float64)
+        return _flat(first[:-1] - 0.5, np.diff(first), np.tile(PLACES, (width, 1)), self.high + 0.5)
+
+    def _quantile(
+        self, share: float, found: Sequence[Levelled], within: _Within, counts: Floats, values: Floats
+    ) -> tuple[float, float, float]:
+        gap = counts - share * sum(float(one.numbers.sum()) for one in found)
+        half = np.sqrt(_noise(found, share) + within.chance)
+        low, high = gap - half - within.over, gap + half + within.under
+        rising = np.maximum.accumulate(gap)
+        value = min(float(self.high), max(float(self.low), float(np.interp(0.0, rising, values))))
+        open_to = np.flatnonzero((low <= 0) & (high >= 0))
+        if not len(open_to):
+            return value, value, value
+        first, last = int(open_to[0]), int(open_to[-1])
+        start = _crossing(values, high, first - 1, first) if first > 0 else float(values[0])
+        end = _crossing(values, low, last + 1, last) if last < len(values) - 1 else float(values[-1])
+        # The exact value is whole: the bar reaches to the whole numbers that its ends stand for.
+        start, end = max(self.low, math.ceil(start - 0.5)), min(self.high, math.floor(end + 0.5))
+        return value, min(start, value), max(end, value)
 
 
-def quantile(histogram: Histogram, share: float, z: float) -> tuple[float, float, float]:
-    """Return the value below which `share` of the rows lie, and its bar, in the histogram's unit.
+PLACES: Floats = np.arange(STEPS) / STEPS
 
-    Args:
-        histogram: the bins.
-        share: in (0, 1).
-        z: half the bar's length in standard deviations.
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """Where rows lie in their bins, at each place (`part`: by bin and place).
+
+    Attributes:
+        part: which part of a bin's rows lies up to a place.
+        chance: square of half the bar that chance and the slope make.
+        over: rows counted that may lie above the place.
+        under: rows not counted that may lie below.
     """
-    bins, total = histogram.bins, sum(histogram.bins)
-    if total <= 0:
-        return (histogram.low + histogram.high) / 2, float(histogram.low), float(histogram.high)
-    below = [0, *accumulate(bins)]
-    wanted = share * total
-    places = [(index, step / STEPS) for index in range(len(bins)) for step in range(STEPS)] + [(len(bins) - 1, 1.0)]
-    counts = [below[index] + bins[index] * _part(bins, index, t) for index, t in places]
-    at = min(max(bisect_left(counts, wanted), 1), len(counts) - 1)
-    step = counts[at] - counts[at - 1]
-    inner = (wanted - counts[at - 1]) / step if step > 0 else 0.5
-    here, there = histogram.at(*places[at - 1]), histogram.at(*places[at])
-    value = here + inner * (there - here)
-    filled = [0, *accumulate(1 if number > 0 else 0 for number in bins)]
 
-    def gap(place: int) -> float:
-        """Return how far the count below a place is beyond what is not contradicted; negative within the bar."""
-        index, t = places[place]
-        # An empty bin was most likely empty: making bins consistent has taken its noise away.
-        before, after = filled[index], filled[-1] - filled[index + 1]
-        noise = histogram.variance * (before * (1 - share) ** 2 + (t - share) ** 2 + after * share**2)
-        return abs(counts[place] - wanted) - z * math.sqrt(noise + max(0, bins[index]) * t * (1 - t))
+    part: Floats
+    chance: Floats
+    over: Floats
+    under: Floats
 
-    first, last = at - 1, at
-    while first > 0 and gap(first) <= 0:
-        first -= 1
-    while last < len(places) - 1 and gap(last) <= 0:
-        last += 1
-    low = _crossing(histogram.at(*places[first]), histogram.at(*places[first + 1]), gap(first), gap(first + 1))
-    high = _crossing(histogram.at(*places[last]), histogram.at(*places[last - 1]), gap(last), gap(last - 1))
-    return value, min(low, value), max(high, value)
+    @classmethod
+    def of(cls, numbers: Floats, noise: float) -> _Within:
+        left = np.concatenate([numbers[:1], numbers[:-1]])
+        right = np.concatenate([numbers[1:], numbers[-1:]])
+        apart = np.full(len(numbers), 2.0)
+        apart[[0, -1]] = 1.0
+        floor = math.sqrt(noise) + 1  # so that noise in thin bins makes no slope
+        slope = np.clip(np.log((right + floor) / (left + floor)) / apart, -STEEPEST, STEEPEST)
+        slope = np.where(np.abs(slope) < 1e-6, 1e-6, slope)[:, None]  # noqa: PLR2004 - as good as even
+        part = np.expm1(slope * PLACES) / np.expm1(slope)
+        left[0], right[-1] = right[0], left[-1]  # at an end there is one neighbour
+        lower = np.minimum(np.minimum(left, right), numbers)
+        heaped = _heaped(numbers, noise) | _heaped(numbers[::-1], noise)[::-1]
+        share = np.divide(numbers - lower, numbers, out=np.zeros(len(numbers)), where=heaped & (numbers > 0))[:, None]
+        none = np.zeros(len(numbers))
+        return cls(
+            part,
+            Z**2 * _flat(none, numbers, part * (1 - part), 0.0) + _flat(none, numbers, np.abs(part - PLACES), 0.0) ** 2,
+            _flat(none, numbers, share * part, 0.0),
+            _flat(none, numbers, share * (1 - part), 0.0),
+        )
 
 
-def _crossing(out: float, into: float, gap_out: float, gap_in: float) -> float:
-    """Return where a bar ends, between the first value outside it and the next, inside."""
-    if gap_out <= 0 or gap_in >= 0:
-        return out
-    return out + (into - out) * gap_out / (gap_out - gap_in)
+def _heaped(numbers: Floats, noise: float) -> NDArray[np.bool_]:
+    """Return which bins have more rows than the two before them explain, given noise and chance.
+
+    The logarithm of a smooth density bends down at most places, so it lies below the line through two of its points.
+    """
+    floor = math.sqrt(noise) + 1
+    raised = numbers + floor
+    near, far = raised[1:-1], raised[:-2]
+    line = near * np.minimum(near / far, RESOLVED)
+    doubt = noise + numbers[2:] + line**2 * (4 * (noise + near) / near**2 + (noise + far) / far**2)
+    heaped = np.zeros(len(numbers), dtype=np.bool_)
+    heaped[2:] = raised[2:] - line > Z * np.sqrt(doubt)
+    return heaped
 
 
-def _slope(bins: tuple[int, ...], index: int) -> float:
-    """Return how much denser the right half of a bin is than its left, from its neighbours, between -1 and 1."""
-    left, right = bins[max(0, index - 1)], bins[min(len(bins) - 1, index + 1)]
-    return max(-1.0, min(1.0, (right - left) / (2 * bins[index]))) if bins[index] > 0 else 0.0
+def _flat(start: Floats, rows: Floats, part: Floats, last: float) -> Floats:
+    """Return start + rows x part at every place of every bin in turn, and at the very end."""
+    flat: Floats = np.append((start[:, None] + rows[:, None] * part).ravel(), last)
+    return flat
 
 
-def _part(bins: tuple[int, ...], index: int, t: float) -> float:
-    """Return which part of a bin's rows lies below its place `t`: the integral of a density 1 + slope (t - 1/2)."""
-    return t - _slope(bins, index) / 2 * t * (1 - t)
+def _summed(numbers: Floats) -> Floats:
+    return np.concatenate([np.zeros(1), np.cumsum(numbers)])
+
+
+def _noise(found: Sequence[Levelled], share: float) -> Floats:
+    """Return at each place the square of half the bar that noise makes."""
+
+    def weighed(numbers: Floats, power: int) -> Floats:
+        """Weigh bins below each edge by (1 - share), above it by -share, each to a power, and add them up."""
+        below = _summed(numbers)
+        total: Floats = (1 - share) ** power * below + (-share) ** power * (below[-1] - below)
+        return total
+
+    variance: Floats = np.zeros(len(found[0].numbers) + 1)
+    fourth: Floats = np.zeros(len(variance))
+    for one in found:
+        common = weighed(one.lift, 1) ** 2
+        variance += np.maximum(0.0, weighed(one.variances, 2) + common * (one.level_variance - one.shared))
+        fourth += weighed(one.fourths, 4)
+    excess = np.divide(fourth, variance**2, out=np.zeros(len(variance)), where=variance > 0)
+    edges = np.arange(len(variance))
+    places = np.arange((len(variance) - 1) * STEPS + 1) / STEPS
+    return np.interp(places, edges, variance * (Z + LONGER * excess) ** 2)
+
+
+def _below(bins: Bins, level: float) -> tuple[float, float, float]:
+    """Return of noise at most `level`, not negative: the mean of -noise, its variance, and the mean's derivative."""
+    scale = bins.scale
+    if not bins.laplace:
+        x = level / scale
+        ratio = NORMAL.pdf(x) / NORMAL.cdf(x)
+        return scale * ratio, scale**2 * (1 - x * ratio - ratio**2), -ratio * (x + ratio)
+    tail = math.exp(-level / scale) / 2
+    kept = 1 - tail
+    mean = tail * (level + scale) / kept
+    second = (2 * scale**2 - tail * (level**2 + 2 * level * scale + 2 * scale**2)) / kept
+    return mean, second - mean**2, -tail * (level + mean) / (scale * kept)
+
+
+def _level(bins: Bins, above: int, at_zero: int) -> float:
+    """Return the level at which what `above` bins were lowered by is what `at_zero` bins were lifted by."""
+    low, high = 0.0, bins.scale * (at_zero + 1)
+    for _ in range(50):
+        middle = (low + high) / 2
+        if above * middle < at_zero * _below(bins, middle)[0]:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _crossing(values: Floats, gaps: Floats, out: int, into: int) -> float:
+    """Return where a bar ends, between the first place outside it and the next, inside."""
+    step = gaps[out] - gaps[into]
+    share = gaps[out] / step if step else 0.0
+    return float(values[out] + (values[into] - values[out]) * share)

@@ -2,7 +2,8 @@
 
 1. A reservation is of one accepted order that asks a question under differential privacy, at its epsilon and delta,
    and its curve means no more than that epsilon.
-2. A question is settled once. What was spent had been reserved; a repeat names a question that was answered before.
+2. A question is settled once. What was spent had been reserved; a repeat is of a question that was answered before, in
+   its mode and at its epsilon and delta.
 3. What is reserved and spent, added up by the Renyi filter (`proof.accounting`), never exceeds the genesis' budget.
 4. An answer left only after its question was settled, protected as its order says; one under differential privacy
    tells no number of contributors.
@@ -70,7 +71,7 @@ class _Account:
         self._used = accounting.zero()
         self._reserved: dict[OrderId, Curve] = {}
         self._settled: set[OrderId] = set()
-        self._answered: set[Digest] = set()
+        self._answered: set[tuple[Digest, Mode, int, int]] = set()
 
     def read(self) -> None:
         for index, entry in enumerate(self._ledger.internal):
@@ -114,12 +115,14 @@ class _Account:
             self._disagrees(index, "it settles no question of this ledger, or one that was settled before")
             return
         self._settled.add(entry.order)
+        plan = order.query
+        asked = (entry.question, plan.mode, plan.epsilon_micro, plan.delta_exponent)
         if entry.outcome == "spent":
-            if order.query.mode is Mode.DP and entry.order not in self._reserved:
+            if plan.mode is Mode.DP and entry.order not in self._reserved:
                 self._disagrees(index, "what was spent had not been reserved")
-            self._answered.add(entry.question)
+            self._answered.add(asked)
             return
-        if entry.outcome == "repeated" and entry.question not in self._answered:
+        if entry.outcome == "repeated" and asked not in self._answered:
             self._disagrees(index, "it repeats an answer that was never paid for")
         if (curve := self._reserved.get(entry.order)) is not None:
             self._used = accounting.subtract(self._used, curve)

@@ -66,7 +66,24 @@ def tapped(stack: Stack, target: Path) -> Iterator[None]:
     network = docker("network", "inspect", "--format", "{{.Id}}", f"{stack.project}_crossing").stdout
     name, dump = f"{stack.project}-tap", ("-s", "0", "-B", "65536", "-Z", "root", "-w", WIRE)
     place = ("--network", "host", "--user", "0", "--name", name, "--entrypoint", "tcpdump")
-    docker("run", "--detach", *place, CAPTURE_IMAGE, "-i", f"br-{network[:12]}", *dump)
+    bridge = f"br-{network[:12]}"
+    # The host speaks IPv6 on every bridge it makes, of itself: that is no part of what is audited.
+    quiet = f"echo 1 >/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6"
+    docker(
+        "run",
+        "--rm",
+        "--privileged",
+        "--network",
+        "host",
+        "--user",
+        "0",
+        "--entrypoint",
+        "sh",
+        CAPTURE_IMAGE,
+        "-c",
+        quiet,
+    )
+    docker("run", "--detach", *place, CAPTURE_IMAGE, "-i", bridge, *dump)
     try:
         yield
         docker("kill", "--signal", "INT", name)

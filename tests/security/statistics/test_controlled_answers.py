@@ -77,3 +77,24 @@ def test_a_hidden_cell_is_not_the_rest_of_a_later_total() -> None:
     history = [past] + ([Past(every, partials(every, rows), first)] if isinstance(first, Answer) else [])
     second = control(plan(two, mode=Mode.DISCLOSURE_CONTROLLED), partials(two, rows), history)
     assert isinstance(first, Withheld) or isinstance(second, Withheld)
+
+
+@pytest.mark.parametrize(("slow", "answered"), [(9, False), (10, True)])
+def test_a_total_less_all_its_parts_under_a_narrower_condition_is_stopped(slow: int, answered: bool) -> None:  # noqa: FBT001 - a test's parameter
+    """Everybody, then by traffic without the slowest: no cell is small, none lies near another, and yet the few are
+    the total less the parts. A check that holds single cells against each other passes it."""
+    rows = crowd((40, 40, 40))  # a vehicle's speed is its own: 1,000 and its number
+    every = question(ROWS, rows=1)
+    limit = Condition(column="speed_mps", low=1_000 + slow, high=None)
+    parts = question(ROWS, by=["traffic"], where=[limit], rows=1)
+    outcome = control(plan(parts, mode=Mode.DISCLOSURE_CONTROLLED), partials(parts, rows), [released(every, rows)])
+    assert isinstance(outcome, Answer) is answered
+    turned = control(plan(every, mode=Mode.DISCLOSURE_CONTROLLED), partials(every, rows), [released(parts, rows)])
+    assert isinstance(turned, Answer) is answered
+
+
+def test_the_parts_of_a_total_that_leave_nothing_over_are_shown() -> None:
+    rows = crowd((40, 40, 40))
+    parts, every = question(ROWS, by=["traffic"], rows=1), question(ROWS, rows=1)
+    outcome = control(plan(parts, mode=Mode.DISCLOSURE_CONTROLLED), partials(parts, rows), [released(every, rows)])
+    assert isinstance(outcome, Answer)

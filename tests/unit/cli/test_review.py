@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import httpx2
 import pytest
 
 from isthmus.cli import main, review
 from isthmus.cli.federation import officer_key
 from isthmus.cli.screen import Exit
-from isthmus.client.border import BorderClient
 from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE, StandingApproval
 from isthmus.contracts.crossings import Kind, PrivacyEvent
 from isthmus.contracts.errors import Code, Refusal
-from isthmus.contracts.identifiers import Digest, Name, SiteId
-from isthmus.kit.tokens import read_token
+from isthmus.contracts.identifiers import Digest, JobId, Name, SiteId
 from isthmus.proof import canonical, signing
 from world.pair import CN, Pair, model, officers
+from world.questions import controlled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from isthmus.cli.homes import SiteHome
-    from isthmus.contracts.inside import InsideRole, ReviewItem
+    from isthmus.contracts.inside import ReviewItem
 
 
 @pytest.fixture
@@ -108,17 +104,9 @@ def test_a_release_that_is_not_clearly_meant_is_not_found(pair: Pair, wanted: st
 
 
 @pytest.fixture
-def reached(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Pair:
+def reached(pair: Pair, reach: Callable[[Pair], Pair]) -> Pair:
     """A pair whose borders the command line reaches without a socket."""
-
-    @asynccontextmanager
-    async def border_of(site: SiteHome, role: InsideRole) -> AsyncIterator[BorderClient]:
-        transport = httpx2.ASGITransport(app=pair.borders[site.id].inside)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://border") as http:
-            yield BorderClient(http, read_token(site.folder / "tokens" / role))
-
-    monkeypatch.setattr("isthmus.cli.connections.border_of", border_of)
-    return pair
+    return reach(pair)
 
 
 def test_what_protects_a_release_is_shown_with_its_unit(reached: Pair, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +116,22 @@ def test_what_protects_a_release_is_shown_with_its_unit(reached: Pair, capsys: p
     shown = capsys.readouterr().out
     assert "L2 norm clipped to 10.0 by the border" in shown
     assert release in shown
+
+
+def test_an_officer_sees_the_question_and_every_number_that_would_cross(
+    tmp_path: Path, reach: Callable[[Pair], Pair], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = reach(Pair(tmp_path / "asked"))
+    pair.prepare()
+    pair.ask(CN, JobId("job-00000000000000bb"), controlled(), approved=False)
+    (item,) = pair.held(CN)
+    assert main.run(["review", "show", item.manifest.crossing, "--site", CN, "--home", str(pair.home)]) == Exit.OK
+    shown = capsys.readouterr().out
+    assert "SELECT road_class, avg(speed_mps), count(DISTINCT vehicle) FROM drives GROUP BY road_class" in shown
+    assert item.answer is not None
+    for cell in item.answer.cells:
+        assert all(f"{number}" in shown for numbers in cell.values for number in numbers)
+    pair.close()
 
 
 def test_figures_are_shown_as_banded_in_centimetres() -> None:

@@ -284,6 +284,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"zones": []}, "input_invalid", "zones"),
     ({"zones": question_json()["zones"] * 2}, "input_invalid", "the whole"),
     ({"rows_per_vehicle": 2, "groups_per_vehicle": 3}, "query_invalid", "Line 1"),
+    ({"sql": "SELECT variance(speed_mps) FROM drives", "epsilon_micro": 100}, "input_invalid", "epsilon is too small"),
     ({"canary": 1}, "input_invalid", "?"),
 ]
 

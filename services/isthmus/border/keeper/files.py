@@ -10,6 +10,7 @@ import hmac
 import secrets
 from typing import TYPE_CHECKING
 
+from isthmus.border.keeper import privacy
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest
 from isthmus.contracts.inside import (
@@ -145,6 +146,7 @@ class FilesDesk:
                     f"The order does not name the column group {outside[0]}.",
                     remedy="Keys cover exactly the groups of the accepted order.",
                 )
+            privacy.keys_go_out(tx, order.id)
             ref = order.order.dataset
             files = [s for s in self._files(tx, ref) if s.group in request.groups]
             grants = tuple(self._grant(sidecar, request) for sidecar in files)

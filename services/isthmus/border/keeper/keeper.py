@@ -202,13 +202,14 @@ class Keeper:
             order = self._desk.order(tx, closing.order)
             if order is None or order.direction != "in":
                 raise Refusal(Code.ORDER_UNKNOWN, "No accepted order has this id.")
-            if not order.is_open:
+            if not order.is_open or self.statistics.put_off(tx, order, closing.code):
                 return
             budget.close(self._desk, tx, order, "failed" if closing.code else "complete")
             if closing.code:
+                late = order.order.query is not None and self._desk.expires(order.order, self._desk.now(tx))
                 row = tx.row("SELECT id FROM crossing WHERE order_id = ? AND kind = 'order'", order.id)
                 if row is not None:
-                    self.outbound.notify(tx, order.id, CrossingId(row["id"]), closing.code)
+                    self.outbound.notify(tx, order.id, CrossingId(row["id"]), Code.EXPIRED if late else closing.code)
 
     def opening(self, peer: SiteId) -> Opening:
         """Return what this side states when the link opens."""

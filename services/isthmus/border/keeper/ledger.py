@@ -73,7 +73,8 @@ CREATE TABLE IF NOT EXISTS halted(peer TEXT PRIMARY KEY, code TEXT NOT NULL, evi
 CREATE TABLE IF NOT EXISTS question(
   order_id TEXT PRIMARY KEY, about TEXT NOT NULL, dataset TEXT NOT NULL, snapshot TEXT NOT NULL, mode TEXT NOT NULL,
   epsilon_micro INTEGER NOT NULL, delta_exponent INTEGER NOT NULL, state TEXT NOT NULL, curve TEXT NOT NULL,
-  accepted_at INTEGER NOT NULL, due INTEGER, candidate TEXT, contributors BLOB, partials BLOB, answer BLOB) STRICT;
+  accepted_at INTEGER NOT NULL, due INTEGER, code TEXT, candidate TEXT, contributors BLOB, partials BLOB,
+  answer BLOB) STRICT;
 CREATE INDEX IF NOT EXISTS question_by_state ON question(state, due);
 CREATE INDEX IF NOT EXISTS question_answered ON question(about, mode) WHERE state = 'released';
 CREATE INDEX IF NOT EXISTS question_by_snapshot ON question(dataset, snapshot, mode) WHERE state = 'released';

@@ -11,6 +11,7 @@ from isthmus.contracts.crossings import Check, Kind, Manifest, Notice
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, SiteId
 from isthmus.contracts.orders import Order
+from isthmus.privacy.mechanism import curve_of
 from isthmus.proof import canonical, sealing
 from isthmus.proof.canonical import from_base64
 from isthmus.proof.ids import content_context, order_id
@@ -102,4 +103,6 @@ def _order(desk: Desk, peer: SiteId, manifest: Manifest, sealed: Iterable[Buffer
         raise Refusal(Code.EXPIRED, "The order's time is over.")
     if manifest.expires_at != order.expires_at:
         raise Refusal(Code.ID_MISMATCH, "The order ends at another time than its manifest.")
+    if order.query is not None:
+        curve_of(order.query)  # what cannot be noised has no price: refused with a code, like any other order
     return Opened(order, frozenset(), bytearray(body))

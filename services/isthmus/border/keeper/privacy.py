@@ -4,7 +4,8 @@ Rules:
 1. A question reserves what its answer will cost when its order is accepted, in that transaction: the budget is the
    genesis' own, and orders are added up by a Renyi filter, which holds however the next question was chosen.
 2. It is spent by the first decision that depends on data, an answer or a refusal alike.
-3. What was reserved and provably answered nothing comes back: an order that ended before its slot, a repeat.
+3. What was reserved and provably touched no data comes back: an order that ended before its keys went out, a repeat.
+   Once keys are out, that there is no answer may itself depend on data, and costs what an answer costs.
 4. Whether a question fits depends on orders alone, so that a refusal says nothing of the vehicles.
 """
 
@@ -14,6 +15,7 @@ import json
 from typing import TYPE_CHECKING, Literal
 
 from isthmus.contracts.crossings import RELEASES
+from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, OrderId
 from isthmus.contracts.inside import PrivacyView
 from isthmus.contracts.ledger import PrivacyReserved, PrivacySettled
@@ -23,14 +25,18 @@ from isthmus.proof import accounting, canonical
 from isthmus.proof.ids import question_about
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from isthmus.border.keeper.desk import Desk, OrderRow
     from isthmus.border.keeper.ledger import Transaction
     from isthmus.contracts.orders import Order
     from isthmus.proof.accounting import Curve
 
 Outcome = Literal["spent", "repeated", "returned"]
-OPEN = ("reserved", "pending")
-"""States of a question that is not settled."""
+RESERVED, COUNTING, PENDING, FAILED = "reserved", "counting", "pending", "failed"
+"""States of a question that is not settled: nothing has touched data; keys are out; sums wait for their slot; there
+will be none, which is said at the slot."""
+OPEN = (RESERVED, COUNTING, PENDING, FAILED)
 
 
 def used(tx: Transaction) -> Curve:
@@ -61,7 +67,13 @@ def earlier(tx: Transaction, order: Order) -> Answer | None:
         plan.epsilon_micro,
         plan.delta_exponent,
     )
-    return None if row is None else canonical.load(Answer, bytes(row["answer"]), limit=len(row["answer"]))
+    return None if row is None else _answer(row)
+
+
+def answer_of(tx: Transaction, order_id: OrderId) -> Answer | None:
+    """Return what an order's question would be, or has been, answered with; None where there is no answer."""
+    row = tx.row("SELECT answer FROM question WHERE order_id = ? AND answer IS NOT NULL", order_id)
+    return None if row is None else _answer(row)
 
 
 def order_accepted(desk: Desk, tx: Transaction, order_id: OrderId, order: Order) -> None:
@@ -111,12 +123,30 @@ def settle(desk: Desk, tx: Transaction, order_id: OrderId, outcome: Outcome) -> 
     desk.record(tx, PrivacySettled(order=order_id, outcome=outcome, question=Digest(row["about"]), at=desk.now(tx)))
 
 
+def keys_go_out(tx: Transaction, order_id: OrderId) -> None:
+    """Note that whatever comes of an order's question may depend on data from now on.
+
+    Raises:
+        Refusal: `ORDER_CLOSED`: its question has failed, and only waits for its slot to say so.
+    """
+    row = tx.row("SELECT state FROM question WHERE order_id = ?", order_id)
+    if row is not None and row["state"] == FAILED:
+        raise Refusal(Code.ORDER_CLOSED, "The question of this order has failed.")
+    tx.execute("UPDATE question SET state = 'counting' WHERE order_id = ? AND state = 'reserved'", order_id)
+
+
 def order_closed(desk: Desk, tx: Transaction, order: OrderRow) -> None:
-    """Return what an order reserved, where nothing that depends on data was decided under it."""
-    row = tx.row("SELECT state FROM question WHERE order_id = ?", order.id)
-    if row is not None and row["state"] in OPEN:
-        settle(desk, tx, order.id, "returned")
-        tx.execute("UPDATE question SET state = 'returned', partials = NULL WHERE order_id = ?", order.id)
+    """Settle the question of an order that ends without an answer: what has touched no data comes back."""
+    row = tx.row("SELECT state, curve FROM question WHERE order_id = ?", order.id)
+    if row is None or row["state"] not in OPEN:
+        return
+    touched = row["state"] != RESERVED
+    settle(desk, tx, order.id, "spent" if touched and any(json.loads(row["curve"])) else "returned")
+    tx.execute(
+        "UPDATE question SET state = ?, partials = NULL, due = NULL WHERE order_id = ?",
+        "withheld" if touched else "returned",
+        order.id,
+    )
 
 
 def view(desk: Desk, tx: Transaction) -> PrivacyView:
@@ -139,6 +169,10 @@ def view(desk: Desk, tx: Transaction) -> PrivacyView:
         open=sum(states.get(state, 0) for state in OPEN),
         unprotected=(released["n"] if released else 0) - (private["n"] if private else 0),
     )
+
+
+def _answer(row: sqlite3.Row) -> Answer:
+    return canonical.load(Answer, bytes(row["answer"]), limit=len(row["answer"]))
 
 
 def _use(tx: Transaction, curve: Curve) -> None:

@@ -98,13 +98,22 @@ def require_answer(plan: QueryPlan, data: bytes | bytearray | memoryview) -> tup
     return (Check.NOISED, Check.SCHEMA) if private else (Check.DISCLOSURE_CONTROLLED, Check.SCHEMA)
 
 
-def slot_after(accepted_at: int, slot_s: int, now: int) -> int:
+def slot_after(accepted_at: int, slot_s: int, now: int, until: int) -> int:
     """Return the first of an order's slots after `now`, Unix seconds.
 
-    >>> slot_after(100, 5, 100), slot_after(100, 5, 104), slot_after(100, 5, 105)
-    (105, 105, 110)
+    Slots lie 1, 2, 4, 8 ... times `slot_s` after acceptance: how long counting took may depend on data, and the slot
+    tells no more of it than its order of magnitude. The last slot is the last multiple of `slot_s` until `until`.
+
+    >>> [slot_after(100, 5, now, 500) for now in (100, 104, 105, 111, 121)]
+    [105, 105, 110, 120, 140]
+    >>> slot_after(100, 5, 141, 152), slot_after(100, 5, 150, 152)
+    (150, 180)
     """
-    return accepted_at + slot_s * ((max(now, accepted_at) - accepted_at) // slot_s + 1)
+    slot = slot_s
+    while accepted_at + slot <= now:
+        slot *= 2
+    last = accepted_at + (until - accepted_at) // slot_s * slot_s
+    return last if now < last < accepted_at + slot else accepted_at + slot
 
 
 def _shaped(wanted: Sequence[Primitive], values: Sequence[Sequence[int]]) -> bool:

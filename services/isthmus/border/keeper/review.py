@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from isthmus.border.keeper import approvals
+from isthmus.border.keeper import approvals, privacy
 from isthmus.border.keeper.desk import needs_of
 from isthmus.border.keeper.outbound import status_of
 from isthmus.border.keeper.outbound_facts import given
@@ -120,6 +120,8 @@ class ReviewDesk:
             standing=standing,
             single=single,
             signed_by=tuple(sorted({g.person for g in given(tx) if g.statement in wanted})),
+            query=order.order.query,
+            answer=privacy.answer_of(tx, order.id),
         )
 
     def _standing(self, order: OrderRow, kind: Kind, bits: int) -> StandingApproval:

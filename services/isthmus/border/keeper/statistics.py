@@ -4,7 +4,7 @@
 2. At the order's next slot, in one transaction: the answer released to the same question before, or noise (or, in the
    other mode, disclosure control); the budget; the draft, the decision and the entry.
 3. A refusal that depends on data leaves at that slot too, costs what an answer costs, and is the one notice
-   `not_released`.
+   `not_released`. Counting that fails once keys are out is such a refusal: why it failed stays in this ledger.
 4. Sums are kept where a later question must be held against them (`disclosure_controlled`), else dropped.
 """
 
@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from isthmus.border.keeper import budget, payloads, privacy, questions
 from isthmus.border.keeper.desk import parse_order
 from isthmus.border.keeper.outbound import require_may, status_of
+from isthmus.border.keeper.states import Outbound
 from isthmus.contracts.bands import VEHICLE_BAND, band_contributors
 from isthmus.contracts.crossings import Check, Contributors, Kind, PrivacyEvent
-from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.errors import Code, IsthmusError, Refusal
 from isthmus.contracts.identifiers import Digest, OrderId
 from isthmus.contracts.inside import CandidateHeader, CandidateStatus
 from isthmus.contracts.queries import Answer, Mode
@@ -39,8 +42,10 @@ if TYPE_CHECKING:
     from isthmus.contracts.orders import Order
     from isthmus.contracts.queries import QueryPlan
 
-PENDING = "pending"
-"""What compute is told of sums that wait for their slot."""
+PENDING, FAILED = privacy.PENDING, privacy.FAILED
+"""`pending` is also what compute is told of sums that wait for their slot."""
+
+log = structlog.get_logger(__name__)
 
 
 class StatisticsDesk:
@@ -66,6 +71,8 @@ class StatisticsDesk:
         """
         require_may(role, header)
         data = bytes(payload)
+        if len(data) != header.size:
+            raise Refusal(Code.TRUNCATED, f"The sums have {len(data)} bytes of {header.size}.")
         with self._desk.store.transaction() as tx:
             row = self._row(tx, header.order)
             if row["candidate"] is None:
@@ -76,7 +83,10 @@ class StatisticsDesk:
             return self._status(tx, row, crossing_id(header.order, header.kind, header.recipient, header.slot))
 
     def _take(self, tx: Transaction, row: sqlite3.Row, header: CandidateHeader, data: bytes) -> CandidateStatus:
-        plan = _plan(self._outbound.order_of(tx, header, data))
+        order = self._outbound.order_of(tx, header, data)
+        plan = _plan(order)
+        if row["state"] == FAILED:
+            raise Refusal(Code.ORDER_CLOSED, "Compute has given this question up.")
         if header.contributors is None:
             raise Refusal(Code.TOO_FEW_CONTRIBUTORS, "Sums say how many vehicles stand behind them.")
         questions.read_partials(plan, data)
@@ -86,25 +96,60 @@ class StatisticsDesk:
             Digest.of(data),
             canonical.dump(header.contributors),
             data,
-            questions.slot_after(row["accepted_at"], plan.slot_s, self._desk.now(tx)),
+            self._slot(tx, row, order),
             header.order,
         )
         tx.after.append(self.bell.ring)
         crossing = crossing_id(header.order, header.kind, header.recipient, header.slot)
         return CandidateStatus(crossing=crossing, state=PENDING, code=None)
 
+    def put_off(self, tx: Transaction, order: OrderRow, code: Code | None) -> bool:
+        """Tell whether an order that compute gives up ends only at its question's next slot: its keys were out.
+
+        Args:
+            tx: the transaction in which it would be closed.
+            order: the order, which is open.
+            code: why compute gives it up. It goes into this border's ledger and no further.
+        """
+        row = tx.row("SELECT * FROM question WHERE order_id = ?", order.id)
+        if row is None or row["state"] not in {privacy.COUNTING, PENDING, FAILED}:
+            return False
+        if self._desk.expires(order.order, self._desk.now(tx)):
+            return False
+        if row["state"] != FAILED:
+            tx.execute(
+                "UPDATE question SET state = 'failed', code = ?, partials = NULL, due = ? WHERE order_id = ?",
+                (code or Code.NOT_RELEASED).value,
+                self._slot(tx, row, order.order),
+                order.id,
+            )
+            tx.after.append(self.bell.ring)
+        return True
+
     def release_due(self) -> int | None:
-        """Let out every answer whose slot has come; return when the next is due (Unix seconds), None where none is."""
+        """Let out every answer whose slot has come; return when the next is due (Unix seconds), None where none is.
+
+        Raises:
+            IsthmusError: one of them could not be let out. It stays where it is; the others have left.
+        """
         with self._desk.store.reading() as tx:
             due = tx.execute(
-                "SELECT order_id FROM question WHERE state = 'pending' AND due <= ? ORDER BY due, order_id",
+                "SELECT order_id FROM question WHERE state IN ('pending', 'failed') AND due <= ?"
+                " ORDER BY due, order_id",
                 self._desk.now(tx),
             ).fetchall()
+        failures = []
         for row in due:
-            with self._desk.store.transaction() as tx:
-                self._decide(tx, OrderId(row["order_id"]))
+            try:
+                with self._desk.store.transaction() as tx:
+                    self._decide(tx, OrderId(row["order_id"]))
+            except IsthmusError as error:
+                log.warning("answer_waits", order=row["order_id"], code=error.code.value)
+                failures.append(error)
+        if failures:
+            raise failures[0]
         with self._desk.store.reading() as tx:
-            row = tx.row("SELECT min(due) due FROM question WHERE state = 'pending'")
+            row = tx.row("SELECT min(due) due FROM question WHERE state IN ('pending', 'failed')")
         return None if row is None else row["due"]
 
     def view(self) -> PrivacyView:
@@ -114,11 +159,15 @@ class StatisticsDesk:
 
     def _decide(self, tx: Transaction, order_id: OrderId) -> None:
         """Make an answer of sums that are due, and let it out or say that there is none."""
-        row, order = self._row(tx, order_id), self._desk.order(tx, order_id)
-        if order is None or row["state"] != PENDING:
+        row, order = self._row(tx, order_id), self._order(tx, order_id)
+        if row["state"] not in {PENDING, FAILED}:
             return
         if self._desk.expires(order.order, self._desk.now(tx)):
             budget.close(self._desk, tx, order, "expired")
+            return
+        if row["state"] == FAILED:
+            self._outbound.withhold(tx, order, Kind.AGGREGATE, 0, Code(row["code"]))
+            budget.close(self._desk, tx, self._order(tx, order_id), "failed")
             return
         plan = _plan(order.order)
         partials = questions.read_partials(plan, bytes(row["partials"]))
@@ -144,8 +193,15 @@ class StatisticsDesk:
             exact = canonical.load(Contributors, bytes(row["contributors"]))
             checked = _checked(plan, outcome, exact)
             self._outbound.enter(tx, order, _header(order, checked, exact), checked)
+            self._end(tx, order)
         else:
             self._outbound.withhold(tx, order, Kind.AGGREGATE, 0, Code.NOT_RELEASED)
+
+    def _end(self, tx: Transaction, order: OrderRow) -> None:
+        """Close an order whose answer waits for nobody: when compute comes to say so depends on how long it counted."""
+        crossing = crossing_id(order.id, Kind.AGGREGATE, order.peer, 0)
+        if self._desk.crossing(tx, crossing)["state"] != Outbound.HELD:
+            budget.close(self._desk, tx, self._order(tx, order.id), "complete")
 
     def _history(self, tx: Transaction, row: sqlite3.Row) -> tuple[Past, ...]:
         """Return the controlled answers that were released about the same frozen snapshot."""
@@ -156,6 +212,15 @@ class StatisticsDesk:
             row["snapshot"],
         ).fetchall()
         return tuple(_past(earlier) for earlier in found)
+
+    def _slot(self, tx: Transaction, row: sqlite3.Row, order: Order) -> int:
+        return questions.slot_after(row["accepted_at"], _plan(order).slot_s, self._desk.now(tx), order.expires_at)
+
+    def _order(self, tx: Transaction, order_id: OrderId) -> OrderRow:
+        order = self._desk.order(tx, order_id)
+        if order is None:
+            raise Refusal(Code.ORDER_UNKNOWN, "No such order stands in this border's ledger.")
+        return order
 
     def _row(self, tx: Transaction, order_id: OrderId) -> sqlite3.Row:
         row = tx.row("SELECT * FROM question WHERE order_id = ?", order_id)

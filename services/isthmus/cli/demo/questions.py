@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from isthmus.client.jobs import JobsClient
-    from isthmus.contracts.answers import CellView, QueryView, ZoneAnswer
+    from isthmus.contracts.answers import CellView, QueryView
     from isthmus.contracts.identifiers import SiteId
 
 SLOT_S = 1
 WITHIN_S = 60.0
+SOME = "*"
+"""Marks a whole that lacks a zone."""
 HEADLINES = (
     ("vehicles", "SELECT count(DISTINCT vehicle) FROM drives"),
-    ("kilometres", "SELECT road_type, sum(distance_km) FROM drives GROUP BY road_type"),
+    ("way", "SELECT road_type, sum(distance_km) FROM drives GROUP BY road_type"),
     ("mean speed", "SELECT avg(speed_mps) FROM drives"),
-    ("headway under 1 s, share of time", "SELECT avg(headway_below_1s_share) FROM drives"),
-    ("braking harder than 2 m/s2, share of time", "SELECT avg(braking_share) FROM drives"),
+    ("headway under 1 s, share", "SELECT avg(headway_below_1s_share) FROM drives"),
+    ("braking over 2 m/s2, share", "SELECT avg(braking_share) FROM drives"),
 )
 """What is asked of both fleets: a name for people, and the question."""
 
@@ -92,9 +94,10 @@ def tables(found: tuple[Headline, ...]) -> list[RenderableType]:
     spent = sum(headline.view.plan.epsilon_micro for headline in found) / MICRO
     cost = f"Each cost epsilon 1 of each zone's budget, {spent:g} together at most."
     wide = "Small fleets have wide bars: the noise hides one vehicle, however few there are."
+    some = f"{SOME} without a zone where too few vehicles would show." if _some_missing(found) else ""
     return [
         table("Five questions to both fleets: value and 95 % bar", ("figure", *zones, "whole"), _rows(found)),
-        f"{PROMISES[Mode.DP]}\n{cost} {wide}\n",
+        "\n".join(line for line in (some, PROMISES[Mode.DP], f"{cost} {wide}", "") if line) + "\n",
     ]
 
 
@@ -103,16 +106,19 @@ def _rows(found: tuple[Headline, ...]) -> Iterator[tuple[str, ...]]:
         unit = f" [{headline.view.units[0]}]" if headline.view.units[0] else ""
         for index, cell in enumerate(headline.view.whole):
             name = " ".join([headline.name + unit, *(value.replace("_", " ") for value in cell.group)])
-            yield name, *(_shown(zone.cells[index]) for zone in headline.view.zones), _whole(cell, headline.view.zones)
+            yield name, *(_shown(zone.cells[index]) for zone in headline.view.zones), _whole(cell)
+
+
+def _some_missing(found: tuple[Headline, ...]) -> bool:
+    return any(cell.missing and not cell.suppressed for headline in found for cell in headline.view.whole)
 
 
 def _shown(cell: CellView) -> str:
     return HIDDEN if cell.suppressed else shown(cell.columns[0].points[0])
 
 
-def _whole(cell: CellView, zones: tuple[ZoneAnswer, ...]) -> str:
-    without = f", {len(zones) - cell.missing} of {len(zones)} zones" if cell.missing and not cell.suppressed else ""
-    return _shown(cell) + without
+def _whole(cell: CellView) -> str:
+    return f"{_shown(cell)} {SOME}" if cell.missing and not cell.suppressed else _shown(cell)
 
 
 def _numbers(cell: CellView) -> dict[str, float] | None:

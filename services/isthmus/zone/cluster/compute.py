@@ -24,7 +24,6 @@ from isthmus.learning.metrics import Errors
 from isthmus.proof import canonical
 from isthmus.zone.cluster.answers import value_of
 from isthmus.zone.cluster.layout import lay_out, shards_for, share_out
-from isthmus.zone.cluster.nodes import permitted
 from isthmus.zone.cluster.shard import Lesson, Presence, Shard
 from isthmus.zone.compute import RunLost, figures_of, granted_motion, plan_of, seed_of
 
@@ -61,9 +60,7 @@ class RayCompute:
     def prepare(self, order: Order) -> RayOpening:
         """Start the order's shards on permitted nodes and take their keys."""
         plan_of(order)
-        nodes = permitted(self._connection.nodes(), self._settings.allowed_accelerators)
-        if not nodes:
-            raise RunLost("The cluster has no node with a processor.", remedy="Start a worker: `isthmus ray worker`.")
+        nodes = self._connection.working(self._settings.allowed_accelerators)
         size = self._size_of(order.dataset)
         count = shards_for(size, self._settings.shard_bytes, self._settings.most_shards, sum(n.cpus for n in nodes))
         opening = RayOpening(order, self._connection, self._settings)

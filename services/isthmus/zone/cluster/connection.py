@@ -21,7 +21,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from isthmus.kit.tokens import read_token
-from isthmus.zone.cluster.nodes import nodes_of
+from isthmus.zone.cluster.nodes import nodes_of, permitted
 from isthmus.zone.compute import RunLost
 
 if TYPE_CHECKING:
@@ -77,6 +77,22 @@ class Connection:
                     if time.monotonic() > deadline:
                         raise self._unusable(type(error).__name__) from None
                 time.sleep(PAUSE_S)
+
+    def working(self, allowed: Iterable[str]) -> tuple[Node, ...]:
+        """Return the permitted nodes that offer a processor, waiting for the first: a worker may just be started again.
+
+        Raises:
+            Fault, Refusal: as `nodes` and `permitted`.
+            RunLost: there is none in time.
+        """
+        classes = tuple(allowed)
+        deadline = time.monotonic() + self._within_s
+        while not (found := permitted(self.nodes(), classes)):
+            if time.monotonic() > deadline:
+                remedy = "Start a worker: `isthmus ray worker`."
+                raise RunLost("The cluster has no node with a processor.", remedy=remedy)
+            time.sleep(PAUSE_S)
+        return found
 
     def start(self, of: type, node: Node, argument: str, gpus: float) -> Any:
         """Start an actor on a node and return its handle. It is not started again where it dies."""

@@ -27,7 +27,6 @@ from isthmus.proof.ids import order_id
 from isthmus.proof.sealing import SealingKey
 from isthmus.zone.cluster.answers import answered, value_of
 from isthmus.zone.cluster.layout import shards_for, share_out
-from isthmus.zone.cluster.nodes import permitted
 from isthmus.zone.cluster.shard import Presence
 from isthmus.zone.compute import RunLost
 from isthmus.zone.questions import counted, granted_files, question_of, rows_of
@@ -69,9 +68,7 @@ class RayQuestions:
     def prepare(self, order: Order) -> RayAsking:
         """Start the actors on permitted nodes and take their keys."""
         question_of(order)
-        nodes = permitted(self._connection.nodes(), self._settings.allowed_accelerators)
-        if not nodes:
-            raise RunLost("The cluster has no node with a processor.", remedy="Start a worker: `isthmus ray worker`.")
+        nodes = self._connection.working(self._settings.allowed_accelerators)
         settings, size = self._settings, self._size_of(order.dataset)
         count = shards_for(size, settings.shard_bytes, settings.most_shards, sum(node.cpus for node in nodes))
         asking = RayAsking(order, self._connection, settings)

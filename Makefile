@@ -51,6 +51,7 @@ bench: $(STAMP)  ## measure a round's overhead and its parts: bench-report.json
 lock: $(STAMP)  ## resolve the dependencies again
 	@$(LOCK) --extra site --group dev pyproject.toml -o deploy/requirements.lock
 	@$(LOCK) --extra site --extra ray --group dev --constraint deploy/requirements.lock pyproject.toml -o deploy/ray.lock
+	@deploy/image/lock.sh
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .isthmus .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

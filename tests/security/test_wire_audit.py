@@ -12,7 +12,23 @@ from isthmus.contracts.roster import Roots
 from isthmus.contracts.wire_audit import Part, WireFindingCode, WireReport
 from isthmus.proof import canonical, wire
 from isthmus.proof.wire_streams import Capture
-from security.wire_stage import ADDRESSES, CN, FIN, FRAME, HQ, PARTIES, RST, US, Link, Wire, framed, honest
+from security.wire_stage import (
+    ADDRESSES,
+    CN,
+    FIN,
+    FRAME,
+    HQ,
+    PARTIES,
+    PORT,
+    RST,
+    SYN,
+    US,
+    Line,
+    Link,
+    Wire,
+    framed,
+    honest,
+)
 from world.pair import Pair
 
 if TYPE_CHECKING:
@@ -273,6 +289,26 @@ def test_a_larger_message_is_dark_by_what_is_more(
         other.upload(c)
     report = audited(bundle, tap, tmp_path)
     assert (report.dark, codes(report), report.clear) == (dark, {F.OVER_SIZE}, False)
+
+
+def dialled_in_vain(tap: Wire, times: int) -> None:
+    """A zone dials while the coordinator does not listen yet: each SYN is answered with a reset."""
+    for port in range(times):
+        line = Line(tap, ADDRESSES[CN], 30_000 + port, ADDRESSES[HQ], PORT)
+        line.segment(b"", up=True, flags=SYN)
+        line.segment(b"", up=False, flags=RST)
+
+
+@pytest.mark.parametrize(("times", "codes"), [(9, set()), (200, {F.TOO_MANY_CONNECTIONS})])
+def test_dialling_in_vain_is_lawful_until_it_is_too_often(
+    bundle: tuple[Mapping[str, bytes], Roots], tmp_path: Path, times: int, codes: set[F]
+) -> None:
+    tap = Wire(bundle[0])
+    dialled_in_vain(tap, times)
+    honest(tap)
+    report = audited(bundle, tap, tmp_path)
+    assert {finding.code for finding in report.findings} == codes
+    assert adds_up(report, tap)
 
 
 def test_many_connections_are_a_finding_though_each_is_small(

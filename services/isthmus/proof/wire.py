@@ -40,6 +40,8 @@ SLOTS = 4
 """Connections that a link needs at a time: poll, uploads and heads, payloads, and one that takes over."""
 IDLE_S = 60
 """Seconds after which an idle connection is given up, and another opened when one is needed."""
+DIALS, PAUSE_S = 12, 10
+"""Attempts of a zone to which nobody listens: at pauses that double, and then one each `PAUSE_S`."""
 SKEW_US = 2 * SECOND
 """How far a ledger's clock, which has whole seconds, and the capture's may be apart."""
 ARP_SIZE, SPARE_ARP = 60, 64
@@ -146,7 +148,8 @@ def _line(
     said = spoken(connection)
     callers, servers = _sites(connection.client, parties), _sites(connection.server, parties)
     whole = connection.from_start and hub in servers
-    zone = _dialler(said.exchanges, [site for site in callers if site in lines]) if whole else None
+    zones = [site for site in callers if site in lines]
+    zone = _dialler(said.exchanges, zones, silent=_silent(connection)) if whole else None
     if zone is not None:
         lines[zone].append((connection, said))
         return
@@ -260,12 +263,20 @@ def _unread(book: Book, link: Link, connection: Connection) -> None:
 
 
 def _too_many(book: Book, capture: Capture, zone: SiteId, found: Lines) -> None:
-    """Find more connections than a link needs: each brings a handshake that nobody can look into."""
-    idle = (capture.ended_us - capture.began_us) // (IDLE_S * SECOND)
-    most = SLOTS * (1 + book.reconnects[zone] + idle)
-    if len(found) > most:
-        detail = f"{len(found)} connections where {most} are enough"
-        book.find(WireFindingCode.TOO_MANY_CONNECTIONS, detail, site=zone, at_us=found[-1][0].began_us)
+    """Find more connections than a link needs: each brings a handshake that nobody can look into.
+
+    Silent ones bring none, and are as many as a dialler may try for (`DIALS` at short pauses, then one in `PAUSE_S`).
+    """
+    seconds = (capture.ended_us - capture.began_us) // SECOND
+    tried = [connection for connection, _ in found if _silent(connection)]
+    stood = [connection for connection, _ in found if not _silent(connection)]
+    for connections, most in (
+        (stood, SLOTS * (1 + book.reconnects[zone] + seconds // IDLE_S)),
+        (tried, DIALS * (1 + book.reconnects[zone]) + seconds // PAUSE_S),
+    ):
+        if len(connections) > most:
+            detail = f"{len(connections)} connections where {most} are enough"
+            book.find(WireFindingCode.TOO_MANY_CONNECTIONS, detail, site=zone, at_us=connections[-1].began_us)
 
 
 def _after(crossings: Sequence[Crossing], since_us: int) -> Sequence[Crossing]:
@@ -279,9 +290,17 @@ def _sites(endpoint: Endpoint, parties: Iterable[Party]) -> tuple[SiteId, ...]:
     return max(fitting, key=lambda p: p.port, default=Party("", 0, ())).sites
 
 
-def _dialler(exchanges: Sequence[Seen], zones: Sequence[SiteId]) -> SiteId | None:
-    """Return which zone a connection is of; by its name's length in the requests where several share an address."""
-    if len(zones) <= 1:
+def _silent(connection: Connection) -> bool:
+    """Tell whether a connection never carried a byte: the coordinator did not listen yet, or not any more."""
+    return not any(s.fresh or s.repeated or s.waiting or s.missing for s in (connection.up, connection.down))
+
+
+def _dialler(exchanges: Sequence[Seen], zones: Sequence[SiteId], *, silent: bool) -> SiteId | None:
+    """Return which zone a connection is of; by its name's length in the requests where several share an address.
+
+    A silent one has no name in it: it counts against the first of them.
+    """
+    if len(zones) <= 1 or silent:
         return zones[0] if zones else None
     asked = {seen.up % FRAME for seen in exchanges if not seen.cut}
     by_name = {zone: len(asked & _heads_of(zone)) for zone in zones}

@@ -55,7 +55,7 @@ def guesses(spec: QuerySpec, sums: Partials, epsilon: float, guess: Callable[[An
 
 
 def heavy(vehicle: int, road: str = "freeway", *, drives: int = 2) -> list[Row]:
-    measures = {"distance_km": 10_000, "speed_mps": 4_000, "braking_share": 1_000, "headway_s": 1_000, "cut_ins": 20}
+    measures = {"distance_km": 3_000, "speed_mps": 4_000, "braking_share": 1_000, "headway_s": 1_000, "cut_ins": 20}
     dimensions = {"road_type": road, "road_class": "interurban", "traffic": "dense"}
     return [Row(vehicle, dimensions, measures)] * drives
 
@@ -133,8 +133,8 @@ def test_a_vehicle_with_a_thousand_times_the_data_adds_no_more_than_any_other() 
     crowd = fleet("cn", 100)
     usual, flooded = partials(spec, crowd), partials(spec, crowd + heavy(7_000, drives=2_000))
     added = [b - a for a, b in zip(flat(spec, usual), flat(spec, flooded), strict=True)]
-    assert max(abs(n) for n in added) <= spec.rows_per_vehicle * 5_000
-    assert noise_of(plan(spec)).measured[0].scale_micro >= 2 * 10_000 * 1_000_000
+    assert max(abs(n) for n in added) <= spec.rows_per_vehicle * 1_500
+    assert noise_of(plan(spec)).measured[0].scale_micro >= 2 * 3_000 * 1_000_000
 
 
 def test_differencing_over_where_costs_both_questions_and_stays_within_them() -> None:

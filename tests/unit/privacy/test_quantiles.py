@@ -1,4 +1,4 @@
-"""Bars of quantiles: honest over fleets of any size and shape, and no longer than the histogram and the noise make them.
+"""Bars of quantiles: honest over fleets of any size and shape, no longer than the histogram and the noise make them.
 
 Where values lie within a bin is part of the doubt, so each run has a fleet of its own.
 """

@@ -6,6 +6,7 @@ Either way nothing is delivered, charged or kept on disk.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from isthmus.border.gate.framing import padded
+from isthmus.border.gate import outside
+from isthmus.border.gate.framing import message_in, padded, padded_payload
 from isthmus.contracts.bands import band_evaluation
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import Digest, JobId, OrderId
-from isthmus.contracts.link import FRAME
+from isthmus.contracts.link import FRAME, Heads, LinkProblem, Parcel
 from isthmus.contracts.orders import Evaluation
 from isthmus.learning import weights
 from isthmus.proof import canonical, sealing
@@ -42,7 +44,9 @@ from security.scene import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
+
+    import httpx2
 
 UPDATE, AGGREGATE = Kind.MODEL_UPDATE, Kind.AGGREGATE
 ORDER = order_for(CN)
@@ -378,3 +382,25 @@ def test_rows_are_not_taken_in_even_where_an_order_asks_for_them(scene: Scene) -
         answer = rogue.put(scene, rogue.crossing(wanted, Kind.EXTRACT, b"rows", sequence=next_of(scene)))
     assert answer.receipt is not None
     assert opened_receipt(scene, HQ, answer.receipt).code is Code.UNKNOWN_KIND
+
+
+def test_an_upload_that_stands_still_does_not_hold_up_the_next(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was cut in mid-payload says nothing: the border hears silence, and then the zone's next try."""
+    monkeypatch.setattr(outside, "SILENCE_S", 0.3)
+    rogue = Rogue(scene.home, CN)
+    right = rogue.crossing(ORDER, UPDATE, sequence=next_of(scene))
+    parcel = Parcel(envelope=right.envelope.decode(), heads=Heads(heads={}, seen={}))
+    body = padded(canonical.dump(parcel)) + b"".join(padded_payload([right.payload], len(right.payload)))
+
+    async def cut() -> AsyncIterator[bytes]:
+        yield body[: len(body) // 2]
+        await asyncio.Event().wait()
+
+    async def both() -> list[httpx2.Response]:
+        path = f"/link/{CN}/crossings/{right.crossing}"
+        async with rogue.client(scene) as http:
+            return await asyncio.gather(http.put(path, content=cut()), http.put(path, content=body))
+
+    stuck, whole = asyncio.run(both())
+    assert message_in(LinkProblem, stuck.content, FRAME).code is Code.TRUNCATED
+    assert whole.status_code == 200

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 MAX_OPENING = 64 * 1024
 
 Model = TypeVar("Model", bound="Wire")
+
+SILENCE_S = 20.0
+"""How long a body may stand still: less than a peer waits for an answer, so that its next try finds the way free."""
 
 log = structlog.get_logger(__name__)
 
@@ -119,7 +123,30 @@ async def _sent(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 async def _message(request: Request, model: type[Model], limit: int) -> Model:
     """Read the control message that is the request's body."""
-    return message_in(model, await web.body(request, filled(limit)), limit)
+    async with _not_for_ever():
+        body = await web.body(request, filled(limit))
+    return message_in(model, body, limit)
+
+
+@asynccontextmanager
+async def _not_for_ever() -> AsyncIterator[None]:
+    """Give a read up that brings nothing: a line that was cut says nothing of it, and who reads may hold others up."""
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            yield
+    except TimeoutError:
+        raise Refusal(Code.TRUNCATED, f"Nothing came for {SILENCE_S:g} s, and more was due.") from None
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """Yield the body's chunks as they come."""
+    stream = request.stream()
+    while True:
+        async with _not_for_ever():
+            chunk = await anext(stream, None)
+        if chunk is None:
+            return
+        yield chunk
 
 
 def _answer(model: Wire, status: int = 200) -> Response:
@@ -132,7 +159,7 @@ async def _take(keeper: KeeperHalf, site: SiteId, request: Request, crossing: st
     unframer = Unframer()
     manifest: Manifest | None = None
     known: bytes | None = None
-    async for chunk in request.stream():
+    async for chunk in _chunks(request):
         parcel = unframer.feed(chunk)
         if parcel is not None:
             manifest, known = await run_in_threadpool(_examine, keeper, site, parcel, crossing)

@@ -45,8 +45,11 @@ check: $(STAMP)  ## style, types, import walls
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP)  ## measure a round's overhead and its parts: bench-report.json
+bench: $(STAMP)  ## measure rounds, counting, storage and cluster as ratios to limits in the same run: bench-*.json
 	@$(BIN)/python tests/bench/run.py
+	@$(BIN)/python tests/bench/counting.py
+	@$(BIN)/python tests/bench/storage.py
+	@$(BIN)/python tests/bench/cluster.py
 
 lock: $(STAMP)  ## resolve the dependencies again
 	@$(LOCK) --extra site --group dev pyproject.toml -o deploy/requirements.lock

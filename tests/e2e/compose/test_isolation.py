@@ -48,7 +48,7 @@ ALIASES = {
     "coordinator.api": "api",
     "api.front": "front",
 }
-INTERNET = ("example.com", "pypi.org", "metadata.google.internal", "host.docker.internal")
+INTERNET = ("example.com", "example.org", "metadata.google.internal", "host.docker.internal")
 NOWHERE = (("169.254.169.254", 80), ("1.1.1.1", 443), ("8.8.8.8", 53))
 """Cloud metadata, and two addresses that answer from nearly everywhere."""
 

@@ -161,7 +161,7 @@ def test_an_altered_file_is_refused(compute: Compute, drives: Stored) -> None:
     whole = path.read_bytes()
     path.chmod(0o600)
     try:
-        path.write_bytes(whole[:-9] + b"x" + whole[-8:])
+        path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
         assert code_of(lambda: drives.opened(compute, an_order())) is Code.FILE_ALTERED
         path.unlink()
         assert code_of(lambda: drives.opened(compute, an_order())) is Code.NOT_FOUND

@@ -144,7 +144,7 @@ def tables(findings: Findings) -> list[RenderableType]:
         *questions.tables(findings.headlines),
         table("What crossed headquarters' border", ("kind", "direction", "crossings", "sealed bytes"), usage),
         f"{raw:,} bytes of raw drives stayed in the zones; releases of {out:,} sealed bytes left them.",
-        f"What they could say at most: {bits:,} bits: their payload. No noise is added, so no less is claimed.\n",
+        f"What they could say at most: {bits:,} bits: their payload. Updates carry no noise, so no less is claimed.\n",
         table("What must fail, tried by a rogue on a throwaway copy", ("attempt", "refused by", "code"), refused),
         table("Ledgers, checked against roots and against each other", _LEDGER_COLUMNS, ledgers),
     ]

@@ -20,6 +20,7 @@ trap 'down; exit 130' INT TERM
 compose build
 status=0
 if compose up --detach; then
+  # Only the showing: what the demo came to is what `docker wait` says, whether or not its words could be followed.
   docker logs --follow "$(compose ps --all --quiet demo)" || true
   status=$(docker wait "$(compose ps --all --quiet demo)")
   mkdir -p "$OUT"

@@ -293,9 +293,13 @@ class Pair:
             issued_at=self.clock.now(),
             expires_at=self.clock.now() + 86_400,
         )
+        return self._give(order)
+
+    def _give(self, order: Order) -> OrderId:
+        """Have the coordinator give an order; return its id."""
         body, id_ = canonical.dump(order), order_id(order)
-        header = CandidateHeader(order=id_, kind=Kind.ORDER, recipient=zone, slot=0, size=len(body))
-        self.keeper(HQ).outbound.submit(InsideRole.SUBMITTER, header, body)
+        header = CandidateHeader(order=id_, kind=Kind.ORDER, recipient=order.zone, slot=0, size=len(body))
+        self.keeper(HQ).submit(InsideRole.SUBMITTER, header, body)
         return id_
 
     def send_model(
@@ -360,9 +364,7 @@ class Pair:
             issued_at=self.clock.now(),
             expires_at=self.clock.now() + 86_400,
         )
-        body, id_ = canonical.dump(order), order_id(order)
-        header = CandidateHeader(order=id_, kind=Kind.ORDER, recipient=zone, slot=0, size=len(body))
-        self.keeper(HQ).submit(InsideRole.SUBMITTER, header, body)
+        id_ = self._give(order)
         self.carry()
         if answered:
             sums_ = canonical.dump(sums(asked))

@@ -217,6 +217,7 @@ class Bridge:
             log.warning("call_malformed", call=head.name, error=type(error).__name__)
             raise Refusal(Code.MALFORMED, "A word of the call is not what it should be.") from error
         except Exception as error:
+            # A fault in one call must not end the keeper's other calls; the trace stays in the keeper's own log.
             log.exception("call_failed", call=head.name, error=type(error).__name__)
             raise Fault(Code.LEDGER_UNAVAILABLE, "The keeper failed.", remedy="See its log.") from error
 

@@ -79,10 +79,15 @@ def first_rows(vehicle: NDArray[np.int32], draw: NDArray[np.int64], most: int) -
     can = np.ones(len(vehicle), np.bool_)
     if (same & (draw[1:] < draw[:-1])).any():
         return can, False
-    ordered = bool((vehicle[1:] >= vehicle[:-1]).all())
+    ordered = rise(vehicle)
     run = vehicle if ordered else np.concatenate([np.zeros(1, np.int64), np.cumsum(~same)])
     can[most:] = run[most:] != run[:-most]
     return can, ordered
+
+
+def rise(vehicle: NDArray[np.int32]) -> bool:
+    """Tell whether vehicles' numbers never fall: each vehicle's rows stand together."""
+    return bool((vehicle[1:] >= vehicle[:-1]).all())
 
 
 def _chosen(spec: QuerySpec, schema: pa.Schema, block: pa.RecordBatch) -> pa.RecordBatch:

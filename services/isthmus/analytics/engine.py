@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -43,19 +42,18 @@ _LOCKED = {
 
 
 class Engine:
-    """One database in memory. It is opened in the background: its first use waits for it, and has its errors."""
+    """One database in memory, opened by its first use: where nobody asks, none is."""
 
     def __init__(self, *, longest_s: float = LONGEST_S, memory: str = MEMORY) -> None:
-        """Begin to open an empty, locked database.
+        """Take the bounds of an empty, locked database.
 
         Args:
             longest_s: what one statement may take, s.
             memory: what all of it may take, as DuckDB writes sizes.
         """
         self._longest_s = longest_s
-        opener = ThreadPoolExecutor(1)
-        self._opening = opener.submit(_locked, memory)
-        opener.shutdown(wait=False)
+        self._memory = memory
+        self._open: duckdb.DuckDBPyConnection | None = None
 
     def show(self, name: str, table: pa.Table) -> None:
         """Let statements read `table` under a name."""
@@ -76,12 +74,15 @@ class Engine:
             return self._database.sql(statement).to_arrow_table()
 
     def close(self) -> None:
-        """Drop all that is held."""
-        self._database.close()
+        """Drop all that is held. It is not to be used again."""
+        if self._open is not None:
+            self._open.close()
 
     @property
     def _database(self) -> duckdb.DuckDBPyConnection:
-        return self._opening.result()
+        if self._open is None:
+            self._open = _locked(self._memory)
+        return self._open
 
     @contextlib.contextmanager
     def _bounded(self) -> Iterator[None]:

@@ -9,6 +9,9 @@ Rules:
    changes nothing of another's part. The order of tables and rows plays no part.
 3. Every cell of the question is there, in one order; an empty one holds zeros.
 
+Rows are looked at with numpy, as they stand or once they do; what is left for the engine is to rank the cells of a
+vehicle that counts in fewer than it may touch.
+
 Work can be shared out: `bounded` of each part of the tables, then `summed` of all its results, is what `partials` of
 all tables is, however the tables are divided.
 """
@@ -20,10 +23,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from isthmus.analytics import statements
-from isthmus.analytics.choosing import chosen_rows, chosen_schema, columns_read, first_rows
+from isthmus.analytics import runs, statements
+from isthmus.analytics.choosing import chosen_rows, chosen_schema, columns_read, first_rows, rise
 from isthmus.analytics.engine import opened
-from isthmus.analytics.statements import BOUNDED, CHOSEN
+from isthmus.analytics.firsts import first_of_all
+from isthmus.analytics.statements import BOUNDED
 from isthmus.analytics.stored import DRAW, TEXT, VEHICLE, in_schema, schema_of
 from isthmus.contracts.queries import CellPartial, Partials, PrimitiveKind, primitives
 from isthmus.contracts.tables import TABLES
@@ -53,8 +57,7 @@ def partials(spec: QuerySpec, tables: Sequence[pa.Table]) -> Partials:
         Refusal: `SCHEMA_MISMATCH`: a table is not of the question's kind.
         Fault: `COMPUTE_FAILED`: too long, or too much memory.
     """
-    with opened() as engine:
-        return _summed(spec, _first(spec, chosen_rows(spec, _stored(spec, tables)), engine), engine)
+    return _summed(spec, _first(spec, chosen_rows(spec, _stored(spec, tables))))
 
 
 def bounded(spec: QuerySpec, tables: Sequence[pa.Table]) -> pa.Table:
@@ -64,8 +67,7 @@ def bounded(spec: QuerySpec, tables: Sequence[pa.Table]) -> pa.Table:
         Columns `VEHICLE`, `DRAW`, `CELL` and the measures that the question adds up, as stored.
     """
     together = _stored(spec, tables)
-    with opened() as engine:
-        rows = _first(spec, chosen_rows(spec, together), engine)
+    rows = _first(spec, chosen_rows(spec, together))
     vehicles = together.column(VEHICLE)
     words = vehicles.chunk(0).dictionary if vehicles.num_chunks else pa.array([], pa.string())
     named = pa.DictionaryArray.from_arrays(rows.column(VEHICLE).combine_chunks(), words)
@@ -77,8 +79,7 @@ def summed(spec: QuerySpec, parts: Sequence[pa.Table]) -> Partials:
     together = pa.concat_tables(parts).unify_dictionaries() if parts else _nothing_bounded(spec)
     numbers = [chunk.indices for chunk in together.column(VEHICLE).chunks]
     rows = together.set_column(0, VEHICLE, pa.chunked_array(numbers, pa.int32()))
-    with opened() as engine:
-        return _summed(spec, _first(spec, rows, engine), engine)
+    return _summed(spec, _first(spec, rows))
 
 
 def rows_that_count(spec: QuerySpec, sums: Partials) -> int | None:
@@ -102,15 +103,14 @@ def _nothing_bounded(spec: QuerySpec) -> pa.Table:
     return pa.schema([(VEHICLE, TEXT), *others]).empty_table()
 
 
-def _first(spec: QuerySpec, rows: pa.Table, engine: Engine) -> pa.Table:
-    """Return each vehicle's first rows by draw. Sorting is left to where it is needed: stored rows stand in order."""
-    can, all_of_them = first_rows(rows.column(VEHICLE).to_numpy(), rows.column(DRAW).to_numpy(), spec.rows_per_vehicle)
-    rows = _those(rows, can)
-    if all_of_them:
-        return rows
-    engine.show(CHOSEN, rows)
-    ((most,),) = engine.run(statements.most_rows(CHOSEN))
-    return engine.table(statements.first_rows(spec, CHOSEN)) if most and most > spec.rows_per_vehicle else rows
+def _first(spec: QuerySpec, rows: pa.Table) -> pa.Table:
+    """Return each vehicle's first rows by draw, vehicle by vehicle. One file's rows stand so, and are not sorted."""
+    vehicle, draw = rows.column(VEHICLE).to_numpy(), rows.column(DRAW).to_numpy()
+    if rise(vehicle):
+        can, all_of_them = first_rows(vehicle, draw, spec.rows_per_vehicle)
+        if all_of_them:
+            return _those(rows, can)
+    return rows.combine_chunks().take(pa.array(first_of_all(vehicle, draw, spec.rows_per_vehicle)))
 
 
 def _those(rows: pa.Table, can: NDArray[np.bool_]) -> pa.Table:
@@ -118,12 +118,23 @@ def _those(rows: pa.Table, can: NDArray[np.bool_]) -> pa.Table:
     edges = np.flatnonzero(np.diff(can, prepend=False, append=False))
     if len(edges) > FEW_RUNS:
         return rows.filter(pa.array(can))
-    runs = [rows.slice(begins, ends - begins) for begins, ends in edges.reshape(-1, 2).tolist()]
-    return pa.concat_tables(runs) if runs else rows
+    together = [rows.slice(begins, ends - begins) for begins, ends in edges.reshape(-1, 2).tolist()]
+    return pa.concat_tables(together) if together else rows
 
 
-def _summed(spec: QuerySpec, rows: pa.Table, engine: Engine) -> Partials:
-    """Add up the rows that count."""
+def _summed(spec: QuerySpec, rows: pa.Table) -> Partials:
+    """Add up the rows that count, vehicle by vehicle: as they stand, or by the engine where cells have to be ranked."""
+    if statements.in_any_cell(spec):
+        cells = runs.cells_of(spec, rows)
+    else:
+        with opened() as engine:
+            cells = _by_engine(spec, rows, engine)
+    # Each vehicle of a row that counts does: in that row's cell, or in those of rows before it.
+    vehicles = int(np.count_nonzero(np.bincount(rows.column(VEHICLE).to_numpy())))
+    return Partials(version=1, question=question_digest(spec), vehicles=vehicles, cells=cells)
+
+
+def _by_engine(spec: QuerySpec, rows: pa.Table, engine: Engine) -> tuple[CellPartial, ...]:
     wanted = primitives(spec)
     engine.show(BOUNDED, rows)
     each = f"({statements.contributions(spec)})"
@@ -147,9 +158,7 @@ def _summed(spec: QuerySpec, rows: pa.Table, engine: Engine) -> Partials:
         )
         largest = tuple(_two(rest[2 * number + 1]) for number in range(len(wanted)))
         cells.append(CellPartial(vehicles=vehicles, values=values, largest=largest))
-    # Each vehicle of a row that counts does: in that row's cell, or in those of rows before it.
-    vehicles = int(np.count_nonzero(np.bincount(rows.column(VEHICLE).to_numpy())))
-    return Partials(version=1, question=question_digest(spec), vehicles=vehicles, cells=tuple(cells))
+    return tuple(cells)
 
 
 def _histogram(rows: list[tuple[int, int, int]]) -> dict[tuple[int, int], int]:

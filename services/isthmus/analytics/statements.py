@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from isthmus.contracts.queries import Primitive, QuerySpec
     from isthmus.contracts.tables import Measure
 
-CHOSEN = "chosen"
-"""What the rows that can count are called in statements."""
 BOUNDED = "bounded"
-"""What the rows that count are called."""
+"""What the rows that count are called in statements."""
 CELL = "cell"
 FIRST = "first_draw"
 
@@ -32,15 +30,9 @@ def measures_of(spec: QuerySpec) -> tuple[Measure, ...]:
     return tuple(m for m in TABLES[spec.table].measures if m.name in names)
 
 
-def most_rows(source: str) -> str:
-    """Select how many rows the vehicle with the most has."""
-    return f"SELECT max(count) FROM (SELECT count(*) AS count FROM {source} GROUP BY {VEHICLE})"  # noqa: S608 -- rule 1
-
-
-def first_rows(spec: QuerySpec, source: str) -> str:
-    """Select each vehicle's first rows by draw. Rows with one draw are the same (`zone.derived`)."""
-    order = f"row_number() OVER (PARTITION BY {VEHICLE} ORDER BY {DRAW})"
-    return f"SELECT * FROM {source} QUALIFY {order} <= {spec.rows_per_vehicle}"  # noqa: S608 -- rule 1
+def in_any_cell(spec: QuerySpec) -> bool:
+    """Tell whether a vehicle counts in every cell that its rows are in."""
+    return spec.groups_per_vehicle >= min(spec.domain_size(), spec.rows_per_vehicle)
 
 
 def contributions(spec: QuerySpec) -> str:
@@ -53,7 +45,7 @@ def contributions(spec: QuerySpec) -> str:
     for number, primitive in enumerate(primitives(spec)):
         added, weighed = _added(spec, primitive)
         columns.append(f"{added} AS a{number}, {weighed} AS b{number}")
-    in_any = spec.groups_per_vehicle >= min(spec.domain_size(), spec.rows_per_vehicle)
+    in_any = in_any_cell(spec)
     if not in_any:
         columns.append(f"min({DRAW}) AS {FIRST}")
     cell = CELL if spec.domain_size() > 1 else f"0 AS {CELL}"

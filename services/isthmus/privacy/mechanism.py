@@ -9,7 +9,10 @@ Rules:
 3. Rows are not measured where a measure that every row has is: its count is the number of rows.
 4. Discrete Laplace at pure epsilon, or discrete Gaussian at (epsilon, delta), whichever gives the smaller error over
    the figures; one kind in one answer. Scales are rounded up to whole millionths.
-5. Epsilon is shared out so that the sum of squared relative errors is least (see `_share`), by public weights.
+5. Gaussian noise is set by the privacy loss distribution of the whole answer (`loss`), or, where noise is so small that
+   its steps count, by Renyi divergences: both hold, the smaller noise is drawn. What is charged is the noise's own
+   curve of divergences (`curve_of`): on its way through them it may mean more than the answer's epsilon at its delta.
+6. Epsilon is shared out so that the sum of squared relative errors is least (see `_share`), by public weights.
 """
 
 from __future__ import annotations
@@ -20,9 +23,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from isthmus.contracts.queries import Mode
+from isthmus.privacy import loss, renyi
 from isthmus.privacy.blocks import Kind, Measured, blocks
 from isthmus.privacy.estimates import told
-from isthmus.privacy.renyi import gaussian, laplace, largest_rho
 from isthmus.proof import accounting
 
 if TYPE_CHECKING:
@@ -105,16 +108,23 @@ def _kept(epsilon_micro: int) -> int:
 
 
 def _bell(found: tuple[Block, ...], epsilon_micro: int, delta_exponent: int) -> tuple[Measured, ...]:
-    """Scale Gaussian noise so that rho adds up to what (epsilon, delta) allows; nothing where it allows none."""
-    rho = largest_rho(_kept(epsilon_micro) / NANO, delta_exponent)
-    if rho <= 0:
-        return ()
+    """Return the smallest Gaussian noise that (epsilon, delta) allows; nothing where it allows none."""
+    epsilon = _kept(epsilon_micro) / NANO
     # Errors are weight / sqrt(share): the sum of their squares is least with shares as weights.
     shares = _shares([block.weight * math.sqrt(block.l2_squared) / block.l1 for block in found])
-    return tuple(
-        Measured(block, math.ceil(math.sqrt(block.l2_squared / (2 * rho * share)) * MICRO * (1 + accounting.SLACK)))
-        for block, share in zip(found, shares, strict=True)
-    )
+    ways: list[tuple[Measured, ...]] = []
+    for rho, deviation in (
+        (loss.largest_rho(epsilon, delta_exponent), loss.deviation),
+        (renyi.largest_rho(epsilon, delta_exponent), renyi.deviation),
+    ):
+        if rho > 0:
+            scales = [deviation(b.l2_squared, rho * part) for b, part in zip(found, shares, strict=True)]
+            ways.append(tuple(Measured(b, _up(scale)) for b, scale in zip(found, scales, strict=True)))
+    return min(ways, key=lambda way: _error(found, way), default=())
+
+
+def _up(scale: float) -> int:
+    return math.ceil(scale * MICRO * (1 + accounting.SLACK))
 
 
 def _error(found: tuple[Block, ...], measured: tuple[Measured, ...]) -> float:
@@ -129,13 +139,13 @@ def _divergence(noise: NoisePlan, spec: QuerySpec, alpha: float) -> float:
         scale = measured.scale_micro / MICRO
         block = measured.block
         if noise.mechanism == "discrete_gaussian":
-            total += gaussian(alpha, block.l2_squared, scale)
+            total += renyi.gaussian(alpha, block.l2_squared, scale)
         elif (
             block.kind is Kind.VEHICLES
         ):  # at most one in each of `groups_per_vehicle` cells, and cells are independent
-            total += spec.groups_per_vehicle * laplace(alpha, 1, scale)
+            total += spec.groups_per_vehicle * renyi.laplace(alpha, 1, scale)
         else:  # the divergence grows faster than its argument: all in one number is the worst (see `renyi.laplace`)
-            total += laplace(alpha, block.l1, scale)
+            total += renyi.laplace(alpha, block.l1, scale)
     return total
 
 

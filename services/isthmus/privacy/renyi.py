@@ -57,3 +57,8 @@ def conversion(alpha: float, delta_exponent: int) -> float:
 def largest_rho(epsilon: float, delta_exponent: int) -> float:
     """Return the largest rho for which divergences rho x alpha mean at most epsilon; 0 or less where there is none."""
     return max((epsilon - conversion(alpha, delta_exponent)) / alpha for alpha in ALPHAS if math.isfinite(alpha))
+
+
+def deviation(l2_squared: float, rho: float) -> float:
+    """Return the deviation of discrete Gaussian noise whose divergences are rho x alpha."""
+    return math.sqrt(l2_squared / (2 * rho))

@@ -10,13 +10,18 @@ Rules:
    picks, or at order infinity (pure epsilons added up). Both are fixed before the first question: "some order of many"
    would let questions that follow answers pick the order, and cost a share of delta each. Infinity costs none: where
    the pure sum holds, the loss is never more. All is rounded against whoever asks.
-4. At order infinity the Gaussian has no bound: `UNBOUNDED` stands for it, and whatever reaches that means nothing.
+4. One answer whose curve is a straight line through nothing, rho at every order, is of Gaussian noise: then its loss
+   distribution is known, and what it means at its own delta is less than by rule 2 (`proof.loss`). The filter makes no
+   use of this: where answers choose the questions, only curves add up.
+5. At order infinity the Gaussian has no bound: `UNBOUNDED` stands for it, and whatever reaches that means nothing.
 """
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+
+from isthmus.proof import loss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +87,18 @@ def epsilon_micro(spent: Curve, delta_exponent: int) -> int:
     return math.ceil(max(0.0, best) * MICRO * (1 + SLACK))
 
 
+def keeps(answer: Curve, most_micro: int, delta_exponent: int) -> bool:
+    """Tell whether one answer's curve means at most an epsilon at delta = 10^-delta_exponent: by rule 2, or by rule 4.
+
+    >>> keeps(zero(), 1, 6)
+    True
+    """
+    if epsilon_micro(answer, delta_exponent) <= most_micro:
+        return True
+    rho = _gaussian_rho(answer)
+    return rho is not None and loss.delta(rho, most_micro / MICRO) <= 10.0**-delta_exponent
+
+
 def fits(spent: Curve, more: Curve, budget: PrivacyBudget) -> bool:
     """Tell whether `more` may be spent on top of `spent`: the Renyi filter."""
     return spent_micro(add(spent, more), budget) <= budget.epsilon_micro
@@ -106,6 +123,16 @@ def filter_order(budget: PrivacyBudget) -> float:
         return (budget.epsilon_micro / MICRO - _epsilon(0, alpha, budget.delta_exponent)) / alpha
 
     return max(ALPHAS[:-1], key=room)
+
+
+def _gaussian_rho(answer: Curve) -> float | None:
+    """Return the slope of a curve that is a straight line, as `curve` rounds it; None where it is none."""
+    finite = answer[:-1]
+    if answer[-1] != UNBOUNDED or not min(finite) > 0 or max(finite) >= UNBOUNDED:
+        return None
+    least = max((rdp - 1) / alpha for rdp, alpha in zip(finite, ALPHAS, strict=False))
+    most = min(rdp / alpha for rdp, alpha in zip(finite, ALPHAS, strict=False))
+    return most / NANO if least <= most * (1 + SLACK) else None
 
 
 def _epsilon(rdp_nano: int, alpha: float, delta_exponent: int) -> float:

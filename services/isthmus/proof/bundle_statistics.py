@@ -1,7 +1,8 @@
 """The verifier's room for answers: what each may have cost the vehicles, and that the whole stayed within the budget.
 
 1. A reservation is of one accepted order that asks a question under differential privacy, at its epsilon and delta,
-   and its curve means no more than that epsilon.
+   and its curve means no more than that epsilon at that delta: through its divergences, or, where it is the straight
+   line of Gaussian noise, by the loss distribution of that noise (`proof.loss`), which is in closed form.
 2. A question is settled once. What was spent had been reserved; a repeat is of a question that was answered before, in
    its mode and at its epsilon and delta.
 3. What is reserved and spent, added up by the Renyi filter (`proof.accounting`), never exceeds the genesis' budget.
@@ -95,7 +96,7 @@ class _Account:
         if len(entry.curve) != len(accounting.ALPHAS) or not any(entry.curve):
             self._disagrees(index, "it does not say what the answer costs at every order of divergence")
             return
-        if accounting.epsilon_micro(entry.curve, entry.delta_exponent) > entry.epsilon_micro:
+        if not accounting.keeps(entry.curve, entry.epsilon_micro, entry.delta_exponent):
             self._disagrees(index, "its curve means more than its epsilon")
         self._reserved[entry.order] = entry.curve
         self._used = accounting.add(self._used, entry.curve)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from fractions import Fraction
+
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from isthmus.contracts.errors import Refusal
 from isthmus.contracts.queries import Answer, CellPartial, Condition, FigureKind, Partials, QuerySpec, primitives
 from isthmus.contracts.tables import TABLES, TableName
 from isthmus.privacy.disclosure import pooled
 from isthmus.privacy.estimates import on_simplex
 from isthmus.privacy.figures import figures
-from isthmus.privacy.mechanism import curve_of
+from isthmus.privacy.loss import SMOOTHING
+from isthmus.privacy.mechanism import curve_of, noise_of
 from isthmus.privacy.release import release
 from isthmus.proof import accounting, canonical
 from isthmus.proof.ids import question_digest
+from isthmus.proof.loss import delta
 from unit.privacy.crowd import exact_answer, figure, plan, question
 
 MEASURES = [m.name for m in TABLES[TableName.DRIVES].measures]
@@ -26,7 +31,7 @@ FIGURES = st.one_of(
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> QuerySpec:
+def questions(draw: st.DrawFn, most: int = 5) -> QuerySpec:
     where = []
     if draw(st.booleans()):
         measure = TABLES[TableName.DRIVES].measure(draw(st.sampled_from(MEASURES)))
@@ -34,7 +39,7 @@ def questions(draw: st.DrawFn) -> QuerySpec:
         low = draw(st.integers(measure.low, measure.high))
         where.append(Condition(column=measure.name, low=low, high=draw(st.integers(low, measure.high))))
     return question(
-        *draw(st.lists(FIGURES, min_size=1, max_size=5)),
+        *draw(st.lists(FIGURES, min_size=1, max_size=most)),
         by=draw(st.sampled_from([(), ("traffic",), ("road_type", "traffic")])),
         where=where,
         rows=draw(st.integers(1, 20)),
@@ -58,12 +63,32 @@ def sums(draw: st.DrawFn, spec: QuerySpec) -> Partials:
 def test_there_is_always_an_answer_that_can_cross_and_be_read(data: st.DataObject) -> None:
     spec = data.draw(questions())
     asked = plan(spec, data.draw(st.sampled_from([0.1, 1.0, 5.0])))
-    assert accounting.epsilon_micro(curve_of(asked), asked.delta_exponent) <= asked.epsilon_micro
+    assert accounting.keeps(curve_of(asked), asked.epsilon_micro, asked.delta_exponent)
     answer = release(asked, data.draw(sums(spec)))
     assert canonical.load(Answer, canonical.dump(answer)) == answer
     for cell in figures(spec, [answer]):
         for found in cell.figures:
             assert all(e.low <= e.value <= e.high for e in found.estimates)
+
+
+@settings(max_examples=200, deadline=None)
+@given(spec=questions(most=16), epsilon_micro=st.integers(20_000, 10_000_000), exponent=st.sampled_from([6, 9, 15]))
+def test_the_noise_that_is_drawn_keeps_epsilon_at_delta(spec: QuerySpec, epsilon_micro: int, exponent: int) -> None:
+    """From the noise itself: pure where it is Laplace's, else by its loss, less what steps cost, or by divergences."""
+    asked = plan(spec, epsilon_micro / 1e6, delta_exponent=exponent)
+    try:
+        noise = noise_of(asked)
+    except Refusal:  # noise beyond any number that crosses: there is no answer
+        reject()
+    if noise.mechanism == "discrete_laplace":
+        assert sum(Fraction(m.block.l1 * 1_000_000, m.scale_micro) for m in noise.measured) <= asked.epsilon_micro / 1e6
+        return
+    variances = [(m.scale_micro / 1e6) ** 2 for m in noise.measured]
+    kept = accounting.epsilon_micro(curve_of(asked), exponent) <= epsilon_micro
+    if not kept:
+        assert min(variances) > SMOOTHING
+        rho = sum(m.block.l2_squared / (2 * (v - SMOOTHING)) for m, v in zip(noise.measured, variances, strict=True))
+        assert delta(rho, epsilon_micro / 1e6) <= 10.0**-exponent
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,9 +10,10 @@ from dp_accounting.pld import PLDAccountant
 
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.queries import FigureKind, Mode, PrivacyBudget, QuerySpec
+from isthmus.privacy import loss, renyi
 from isthmus.privacy.blocks import blocks
 from isthmus.privacy.mechanism import curve_of, noise_of
-from isthmus.privacy.renyi import gaussian, laplace, largest_rho
+from isthmus.privacy.renyi import gaussian, laplace
 from isthmus.proof import accounting
 from unit.privacy.crowd import figure, plan, question
 
@@ -52,7 +53,8 @@ def test_all_of_a_vehicle_in_one_number_costs_the_most() -> None:
 @pytest.mark.parametrize("epsilon", [0.005, 0.1, 1.0, 3.0, 10.0])
 def test_an_answer_costs_at_most_its_epsilon(spec: QuerySpec, epsilon: float) -> None:
     asked = plan(spec, epsilon)
-    assert 0 < accounting.epsilon_micro(curve_of(asked), asked.delta_exponent) <= asked.epsilon_micro
+    assert any(curve_of(asked))
+    assert accounting.keeps(curve_of(asked), asked.epsilon_micro, asked.delta_exponent)
 
 
 def test_an_epsilon_too_small_for_any_number_that_crosses_is_refused() -> None:
@@ -80,7 +82,7 @@ def test_gaussian_noise_is_chosen_for_many_figures_and_stays_within_its_epsilon_
     accountant = PLDAccountant()
     for one in noise.measured:
         accountant.compose(GaussianDpEvent(one.scale_micro / 1e6 / math.sqrt(one.block.l2_squared)))
-    assert 0.4 < accountant.get_epsilon(1e-6) <= 0.5
+    assert 0.498 < accountant.get_epsilon(1e-6) <= 0.5
 
 
 def test_rows_are_not_paid_for_twice() -> None:
@@ -134,8 +136,7 @@ def test_gaussian_answers_never_count_as_pure() -> None:
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0])
 def test_the_gaussian_is_close_to_the_best_there_is(epsilon: float) -> None:
-    """Balle and Wang 2018, theorem 8, is exact for one number; ours goes through Renyi divergences."""
-    sigma = 1 / math.sqrt(2 * largest_rho(epsilon, 6))
+    """Balle and Wang 2018, theorem 8, is exact; Renyi divergences come within an eighth of it, losses within a hair."""
 
     def normal(x: float) -> float:
         return 0.5 * math.erfc(-x / math.sqrt(2))
@@ -143,4 +144,7 @@ def test_the_gaussian_is_close_to_the_best_there_is(epsilon: float) -> None:
     def delta(s: float) -> float:
         return normal(0.5 / s - epsilon * s) - math.exp(epsilon) * normal(-0.5 / s - epsilon * s)
 
-    assert delta(sigma) <= 1e-6 < delta(sigma / 1.12)
+    through_divergences = 1 / math.sqrt(2 * renyi.largest_rho(epsilon, 6))
+    by_loss = 1 / math.sqrt(2 * loss.largest_rho(epsilon, 6))
+    assert delta(through_divergences) <= 1e-6 < delta(through_divergences / 1.12)
+    assert delta(by_loss) <= 1e-6 < delta(by_loss / 1.000_01)

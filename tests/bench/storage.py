@@ -8,6 +8,11 @@
 - `scan`: get, verify, decrypt and read as tables, beside getting and reading the same tables stored in plain Parquet.
 - `scan_to_bare_gets`: the same beside plain gets of the sealed bytes, which nobody reads.
 
+Files are read one after the other on both sides. `ingest_steps` are the seconds of ingest's steps, each on its own, and
+`ingest_step_ratios` the plain writing and putting beside each: what bounds the whole is to be seen there. No object is
+put before the whole input has been checked, so checking and putting never overlap; sealing one file overlaps with
+checking the next.
+
 Each is the best of several turns, taken alternately, so that a busy moment of the machine hits both.
 """
 
@@ -39,7 +44,8 @@ from isthmus.fleet import simulate
 from isthmus.kit.ahead import ahead
 from isthmus.kit.clock import ManualClock
 from isthmus.zone.catalogue import Catalogue, Database
-from isthmus.zone.drives import batches
+from isthmus.zone.derived import derived_tables
+from isthmus.zone.drives import batches, group_columns, vehicles_of
 from isthmus.zone.ingest import PUTS_AT_ONCE, ingest
 from isthmus.zone.users import User
 from isthmus.zone.validation import all_validated
@@ -151,12 +157,34 @@ def compared(ours: Callable[[], Any], theirs: Callable[[], Any], turns: int = TU
 
 def scan(store: ObjectStore, names: list[str], sealed: list[tuple[bytes, Digest, int]]) -> int:
     """Get, verify, decrypt and read, as a training run does with its files; return the rows."""
-    rows = 0
-    for name, (key, digest, size) in zip(names, sealed, strict=True):
-        data = store.get(name)
-        table = open_group(data, key, AAD, file=FileId("file-" + "0" * 32), digest=digest, size=size)
-        rows += table.num_rows
-    return rows
+
+    def opened(item: tuple[str, tuple[bytes, Digest, int]]) -> pa.Table:
+        name, (key, digest, size) = item
+        return open_group(store.get(name), key, AAD, file=FileId("file-" + "0" * 32), digest=digest, size=size)
+
+    return sum(table.num_rows for table in map(opened, zip(names, sealed, strict=True)))
+
+
+def ingest_steps(bench: Bench, objects: list[bytes]) -> dict[str, float]:
+    """Return the best seconds of ingest's steps, one after the other."""
+    whole = list(batches(all_validated(bench.tables)))
+    names = {vehicle: f"vehicle-{vehicle}" for table in whole for vehicle in vehicles_of(table)}
+    tables = [group_columns(table, names) | derived_tables(table, names) for table in whole]
+    steps: dict[str, Callable[[], Any]] = {
+        "check": lambda: list(batches(all_validated(bench.tables))),
+        "derive": lambda: [derived_tables(table, names) for table in whole],
+        "seal": lambda: [seal_group(group, new_file_key(), AAD) for file in tables for group in file.values()],
+        "put": lambda: bench.put_sealed(objects),
+    }
+    found = {}
+    for name, step in steps.items():
+        times = []
+        for _ in range(TURNS):
+            begun = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - begun)
+        found[name] = min(times)
+    return found
 
 
 def measure() -> dict[str, Any]:
@@ -190,17 +218,21 @@ def _measured(bench: Bench) -> dict[str, Any]:
             lambda: [pq.read_table(pa.BufferReader(get(bucket, name).data)) for name in plain_names],
         ),
         "scan_to_bare_gets": compared(
-            lambda: scan(compute, names, facts), lambda: [get(bucket, name).data for name in names]
+            lambda: scan(compute, names, facts),
+            lambda: [get(bucket, name).data for name in names],
         ),
     }
     bare = found["puts"]["plain_seconds"]
     seconds = found["ingest"]["seconds"]
     found["ingest_to_bare_puts"] = {"seconds": seconds, "plain_seconds": bare, "ratio": bare / seconds}
+    steps = ingest_steps(bench, objects)
     return {
         "raw_bytes": sum(table.nbytes for table in bench.tables),
         "stored_bytes": stored,
         "load": os.getloadavg()[0],
         "ratios": {name: figures["ratio"] for name, figures in sorted(found.items())},
+        "ingest_steps": steps,
+        "ingest_step_ratios": {name: found["ingest"]["plain_seconds"] / taken for name, taken in steps.items()},
         "parts": found,
     }
 

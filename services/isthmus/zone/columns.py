@@ -63,8 +63,8 @@ class Source:
 def text_codes(column: pa.ChunkedArray | pa.Array) -> tuple[NDArray[np.int32], list[str]]:
     """Return the rows' numbers in a `TEXT` column (-1 for null) and the texts by number."""
     encoded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
-    return indices, encoded.dictionary.to_pylist()
+    indices = pc.fill_null(encoded.indices, -1) if encoded.null_count else encoded.indices
+    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), encoded.dictionary.to_pylist()
 
 
 def array(table: pa.Table, column: Column, source: Source) -> pa.Array:
@@ -78,36 +78,61 @@ def array(table: pa.Table, column: Column, source: Source) -> pa.Array:
     values = table.column(column.name)
     if pa.types.is_null(values.type):
         values = values.cast(pa.string() if column.dtype is Dtype.STRING else pa.float64())
-    nulls = values.is_null().to_numpy()
-    if column.required:
-        source.refuse(nulls, column.name, "it is empty.")
+    if column.required and values.null_count:
+        source.refuse(values.is_null().to_numpy(), column.name, "it is empty.")
     if column.dtype is Dtype.STRING:
         return _texts(values, column, source)
-    return _numbers(values, nulls, column, source)
+    if values.null_count == 0 and _is_fit_range(values, column):
+        whole = values.combine_chunks()
+        return whole if whole.type == ARROW_TYPES[column.dtype] else whole.cast(ARROW_TYPES[column.dtype])
+    return _numbers(values, values.is_null().to_numpy(), column, source)
 
 
 def _texts(values: pa.ChunkedArray, column: Column, source: Source) -> pa.Array:
     type_ = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     if not (pa.types.is_string(type_) or pa.types.is_large_string(type_)):
         raise source.refusal(0, column.name, f"it is {type_}, not text.")
-    encoded = pc.dictionary_encode(values.cast(pa.string())).unify_dictionaries().combine_chunks()
+    plain = values if values.type == pa.string() else values.cast(pa.string())
+    encoded = pc.dictionary_encode(plain).unify_dictionaries().combine_chunks()
     try:
         encoded.dictionary.validate(full=True)
     except pa.ArrowInvalid:
         raise Refusal(Code.INPUT_INVALID, f"Column {column.name} of {source.name} is not UTF-8.") from None
     codes, texts = text_codes(encoded)
-    bad = np.array([not _is_fit(text) for text in texts] + [False])
-    source.refuse(
-        bad[codes], column.name, f"it is empty, over {MAX_TEXT} characters long, not printable, or not Unicode NFC."
-    )
-    if column.values is not None:
+    if not all(_is_fit(text) for text in texts):
+        bad = np.array([not _is_fit(text) for text in texts] + [False])
+        source.refuse(
+            bad[codes], column.name, f"it is empty, over {MAX_TEXT} characters long, not printable, or not Unicode NFC."
+        )
+    if column.values is not None and not set(texts) <= set(column.values):
         bad = np.array([text not in column.values for text in texts] + [False])
         source.refuse(bad[codes], column.name, f"it is none of {', '.join(column.values)}.")
-    return encoded.cast(TEXT)
+    return encoded if encoded.type == TEXT else encoded.cast(TEXT)
 
 
 def _is_fit(text: str) -> bool:
     return 0 < len(text) <= MAX_TEXT and text.isprintable() and unicodedata.is_normalized("NFC", text)
+
+
+def _is_float(type_: pa.DataType) -> bool:
+    return type_ in {pa.float32(), pa.float64()}
+
+
+def _is_fit_range(values: pa.ChunkedArray, column: Column) -> bool:
+    """Tell, from the least and the greatest of a column without nulls, that every value of it will do.
+
+    False where it takes a closer look: that is for `_numbers`, which names the row.
+    """
+    fit = pa.types.is_integer if column.dtype is Dtype.INT32 else _is_float
+    if not fit(values.type):
+        return False
+    numbers = values.to_numpy()
+    least, greatest = float(numbers.min()), float(numbers.max())  # NaN where one of them is NaN
+    high = np.inf if column.high is None else column.high
+    low = -np.inf if column.low is None else column.low
+    if column.dtype is Dtype.INT32:
+        high = min(high, MAX_INT32)
+    return low <= least and greatest <= high
 
 
 def _numbers(values: pa.ChunkedArray, nulls: NDArray[np.bool_], column: Column, source: Source) -> pa.Array:

@@ -97,7 +97,7 @@ def derived_tables(batch: pa.Table, pseudonyms: Mapping[str, str]) -> dict[Group
         pseudonyms: each vehicle's.
     """
     samples = _samples(batch)
-    names = batch.column("scene_id").combine_chunks().take(pa.array(samples.row)).to_pylist()
+    scene_code, names = text_codes(batch.column("scene_id"))
     minute = np.floor((samples.since + STEP_TOLERANCE_S) / MINUTE_S).astype(np.int64)
     made = {}
     for table, part in ((TABLES[TableName.DRIVES], np.zeros_like(minute)), (TABLES[TableName.MINUTES], minute)):
@@ -105,7 +105,7 @@ def derived_tables(batch: pa.Table, pseudonyms: Mapping[str, str]) -> dict[Group
         begins |= np.diff(part, prepend=-1) != 0
         of_sample = np.cumsum(begins) - 1
         first = np.flatnonzero(begins)
-        labels = [f"{names[index]}\0{part[index]}" for index in first]
+        labels = [f"{names[scene_code[samples.row[index]]]}\0{part[index]}" for index in first]
         made[table.group] = _table(table, samples, of_sample, first, labels, _names_of(batch, pseudonyms))
     return made
 

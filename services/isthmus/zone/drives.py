@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,12 @@ from isthmus.zone.columns import TEXT, text_codes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from numpy.typing import NDArray
+
 VEHICLES_PER_FILE = 20
 BYTES_PER_FILE = 64_000_000
+ROWS_PER_SLICE = 64
+"""From so many rows a drive on, copying drives one by one beats picking rows."""
 _WIDTH = {Dtype.INT32: 4, Dtype.FLOAT32: 4, Dtype.FLOAT64: 8}
 _OFFSET = 4
 
@@ -29,13 +34,13 @@ _OFFSET = 4
 def vehicles_of(table: pa.Table) -> tuple[str, ...]:
     """Return the vehicles of a validated table, in the order in which they first stand there."""
     codes, texts = text_codes(table.column("vehicle"))
-    used, first = np.unique(codes, return_index=True)
-    return tuple(texts[code] for code in used[np.argsort(first)])
+    return tuple(texts[code] for code in _in_order(codes, len(texts)))
 
 
 def drives_of(table: pa.Table) -> int:
     """Return how many drives a validated table holds."""
-    return len(np.unique(text_codes(table.column("scene_id"))[0]))
+    codes, texts = text_codes(table.column("scene_id"))
+    return len(_in_order(codes, len(texts)))
 
 
 def raw_bytes(table: pa.Table) -> int:
@@ -44,8 +49,8 @@ def raw_bytes(table: pa.Table) -> int:
     for column in RAW_COLUMNS:
         if column.dtype is Dtype.STRING:
             codes, texts = text_codes(table.column(column.name))
-            size = np.array([len(text.encode()) for text in texts] + [0], np.int64)
-            total += int(size[codes].sum()) + _OFFSET * table.num_rows
+            size = np.array([0, *(len(text.encode()) for text in texts)], np.int64)
+            total += int(size @ np.bincount(codes + 1, minlength=len(size))) + _OFFSET * table.num_rows
     return total
 
 
@@ -89,15 +94,46 @@ def _by_vehicle(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _joined(parts: list[pa.Table]) -> pa.Table:
-    """Join tables, keep of the texts only those that rows point to, and sort."""
-    joined = pa.concat_tables(parts)
-    columns = [
-        pc.dictionary_encode(values.cast(pa.string())).unify_dictionaries().combine_chunks().cast(TEXT)
-        if values.type == TEXT
-        else values.combine_chunks()
-        for values in joined.columns
-    ]
-    table = pa.table(columns, names=joined.schema.names)
-    keys = [(name, "ascending") for name in ("scene_id", "t", "track_id")]
-    plain = table.select(["t", "track_id"]).append_column("scene_id", table.column("scene_id").cast(pa.string()))
-    return table.take(pc.sort_indices(plain, keys))
+    """Join tables, sort them, and keep of the texts only those that rows point to.
+
+    A drive stands in one part, its rows in order and next to each other: so whole drives are put in order, not rows.
+    """
+    drives = sorted((drive for part in parts for drive in _by_drive(part)), key=lambda named: named[0])
+    if len(drives) * ROWS_PER_SLICE <= sum(part.num_rows for part in parts):
+        joined = pa.concat_tables([part.slice(start, length) for _, part, start, length in drives])
+    else:
+        places = dict(zip(map(id, parts), accumulate((part.num_rows for part in parts), initial=0), strict=False))
+        rows = [np.arange(length) + places[id(part)] + start for _, part, start, length in drives]
+        joined = pa.concat_tables(parts).unify_dictionaries().take(pa.array(np.concatenate(rows)))
+    columns = [_used(values) if values.type == TEXT else values.combine_chunks() for values in joined.columns]
+    return pa.table(columns, names=joined.schema.names)
+
+
+def _by_drive(table: pa.Table) -> Iterator[tuple[str, pa.Table, int, int]]:
+    """Yield each drive's name, its table, its first row in that, and how many it has."""
+    codes, texts = text_codes(table.column("scene_id"))
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
+        yield texts[codes[start]], table, int(start), int(end - start)
+
+
+def _used(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column of texts with one dictionary: of the texts that rows point to, in the rows' order.
+
+    In another order it would tell how the input was ordered, perhaps by vehicle.
+    """
+    whole = column.unify_dictionaries().combine_chunks()
+    codes, texts = text_codes(whole)
+    used = _in_order(codes, len(texts))
+    number = np.full(len(texts) + 1, -1, np.int32)  # the last is that of a null
+    number[used] = np.arange(len(used), dtype=np.int32)
+    indices = pa.array(number[codes], mask=codes < 0 if whole.null_count else None)
+    return pa.DictionaryArray.from_arrays(indices, pa.array([texts[code] for code in used], pa.string()))
+
+
+def _in_order(codes: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """Return which of `count` codes stand in a column, in the order in which they first do."""
+    first = np.full(count + 1, len(codes), np.int64)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of equals, the last that is written is the first
+    order = np.argsort(first[:count])
+    return order[: int((first[:count] < len(codes)).sum())]

@@ -41,7 +41,7 @@ from isthmus.zone.validation import all_validated
 from isthmus.zone.vault import new_file_key, seal_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 
 PUTS_AT_ONCE = 4
+SEALED_AT_ONCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ async def ingest(
 ) -> IngestReport:
     """Seal drives into the vault and, where asked, freeze the dataset with them as a snapshot.
 
-    Sealed files are held in memory until the whole input has been checked: about a fifth of its raw size.
+    Sealed files are held in memory until the whole input has been checked: about a fifth of its raw size. Beside them
+    stand the drives of two files in the clear: of the one that is sealed, and of the next, which is checked meanwhile.
 
     Args:
         tables: raw tables (`contracts.raw_table`), a drive in one of them; read once, in a thread.
@@ -132,7 +134,9 @@ async def ingest(
         await _require_free(dataset, catalogue)
     signing = SigningKey.generate()
     answer = await border.start_session(SessionRequest(key=signing.verify_key))
-    sealed, vehicles = await _seal_all(tables, _Session(dataset.dataset, signing, answer.sealing), border, on_file)
+    sealed, vehicles = await _seal_all(
+        tables, _Session(dataset.dataset, signing, answer.sealing), border, on_file or _unheard
+    )
     await asyncio.to_thread(_put_all, store, sealed)
     await border.register_files(RegisterFiles(envelopes=tuple(e for file in sealed for e in file.envelopes)))
     await asyncio.to_thread(catalogue.add_files, [file.listing for file in sealed], clock.now())
@@ -156,23 +160,37 @@ async def _require_free(dataset: DatasetRef, catalogue: Catalogue) -> None:
 
 
 async def _seal_all(
-    tables: Iterable[pa.Table], session: _Session, border: BorderClient, on_file: Callable[[int], None] | None
+    tables: Iterable[pa.Table], session: _Session, border: BorderClient, told: Callable[[int], None]
 ) -> tuple[list[_SealedFile], int]:
-    """Check and seal the whole input; return its files and the number of its vehicles."""
+    """Check and seal the whole input, one file while the next is checked; return its files and its vehicles' number."""
     pseudonyms: dict[str, str] = {}
     sealed: list[_SealedFile] = []
     drives = batches(all_validated(tables))
-    while (batch := await asyncio.to_thread(next, drives, None)) is not None:
-        new = tuple(vehicle for vehicle in vehicles_of(batch) if vehicle not in pseudonyms)
-        if new:
-            answer = await border.pseudonyms(PseudonymRequest(vehicles=new))
-            pseudonyms.update(zip(new, answer.pseudonyms, strict=True))
-        sealed.append(await asyncio.to_thread(_seal, batch, pseudonyms, session))
-        if on_file is not None:
-            on_file(len(sealed))
+    sealing: asyncio.Task[_SealedFile] | None = None
+    try:
+        while (batch := await asyncio.to_thread(next, drives, None)) is not None:
+            new = tuple(vehicle for vehicle in vehicles_of(batch) if vehicle not in pseudonyms)
+            if new:
+                answer = await border.pseudonyms(PseudonymRequest(vehicles=new))
+                pseudonyms.update(zip(new, answer.pseudonyms, strict=True))
+            if sealing is not None:
+                sealed.append(await sealing)
+                told(len(sealed))
+            of_batch = {vehicle: pseudonyms[vehicle] for vehicle in vehicles_of(batch)}
+            sealing = asyncio.create_task(asyncio.to_thread(_seal, batch, of_batch, session))
+        if sealing is not None:
+            sealed.append(await sealing)
+            told(len(sealed))
+    finally:
+        if sealing is not None:
+            await asyncio.gather(sealing, return_exceptions=True)  # one thing that went wrong is told
     if not sealed:
         raise Refusal(Code.INPUT_INVALID, "There are no drives to ingest.")
     return sealed, len(pseudonyms)
+
+
+def _unheard(_: int) -> None:
+    """Nobody asked how far it is."""
 
 
 def _seal(batch: pa.Table, pseudonyms: Mapping[str, str], session: _Session) -> _SealedFile:
@@ -180,9 +198,12 @@ def _seal(batch: pa.Table, pseudonyms: Mapping[str, str], session: _Session) -> 
     groups: list[StoredGroup] = []
     envelopes: list[str] = []
     objects: dict[str, bytes] = {}
-    tables = group_columns(batch, pseudonyms) | derived_tables(batch, pseudonyms)
-    for group, columns in tables.items():
-        stored, envelope, data = _seal_one(file, group, columns, session)
+
+    def tables() -> Iterator[tuple[Group, pa.Table]]:
+        yield from group_columns(batch, pseudonyms).items()
+        yield from derived_tables(batch, pseudonyms).items()  # counted up while the drives themselves are sealed
+
+    for stored, envelope, data in ahead(lambda item: _seal_one(file, *item, session), tables(), SEALED_AT_ONCE):
         groups.append(stored)
         envelopes.append(envelope)
         objects[stored.object_name] = data

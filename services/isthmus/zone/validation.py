@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.raw_table import EGO_TRACK, RAW_COLUMNS, SAMPLE_RATE_HZ
+from isthmus.kit.ahead import ahead
 from isthmus.zone.columns import Source, array, text_codes
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+CHECKED_AT_ONCE = 2
+"""Tables that are checked side by side, and held."""
 STEP_S = 1.0 / SAMPLE_RATE_HZ
 STEP_TOLERANCE_S = 0.01
 
@@ -49,25 +52,33 @@ def validated(table: pa.Table, *, name: str = "the table") -> pa.Table:
     arrays = {column.name: array(table, column, source) for column in RAW_COLUMNS}
     order = _check_drives(arrays, source)
     canonical = pa.table(list(arrays.values()), names=list(arrays))
-    return canonical if np.array_equal(order, np.arange(len(order))) else canonical.take(pa.array(order))
+    return canonical if bool((np.diff(order) == 1).all()) else canonical.take(pa.array(order))
 
 
 def all_validated(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Check tables one after the other (see `validated`); a drive stands in one of them.
 
     Raises:
-        Refusal: `INPUT_INVALID`. Tables are counted from 0.
+        Refusal: `INPUT_INVALID`, the first in the tables' order. Tables are counted from 0.
     """
     seen: set[str] = set()
-    for number, table in enumerate(tables):
-        source = Source(f"table {number}")
-        checked = validated(table, name=source.name)
+    for number, table, checked in ahead(_checked, enumerate(tables), CHECKED_AT_ONCE):
+        source = Source(_name_of(number))
         scenes = set(text_codes(checked.column("scene_id"))[1])
         if again := scenes & seen:
             repeated = pc.is_in(table.column("scene_id").cast(pa.string()), pa.array(sorted(again)))
             source.refuse(repeated.to_numpy(), "scene_id", "an earlier table holds this scene.")
         seen |= scenes
         yield checked
+
+
+def _checked(numbered: tuple[int, pa.Table]) -> tuple[int, pa.Table, pa.Table]:
+    number, table = numbered
+    return number, table, validated(table, name=_name_of(number))
+
+
+def _name_of(number: int) -> str:
+    return f"table {number}"
 
 
 def _check_names(table: pa.Table, source: Source) -> None:
@@ -88,7 +99,7 @@ def _check_drives(arrays: dict[str, pa.Array], source: Source) -> NDArray[np.int
     scene = _ranks(arrays["scene_id"])
     vehicle, _ = text_codes(arrays["vehicle"])
     t, track = arrays["t"].to_numpy(), arrays["track_id"].to_numpy()
-    order = np.lexsort((track, t, scene))
+    order = np.arange(len(scene)) if _is_sorted(scene, t, track) else np.lexsort((track, t, scene))
     scene, t, track, vehicle = scene[order], t[order], track[order], vehicle[order]
     same_scene = np.diff(scene, prepend=-1) == 0
     same_instant = same_scene & (np.diff(t, prepend=0.0) == 0.0)
@@ -106,6 +117,14 @@ def _check_drives(arrays: dict[str, pa.Array], source: Source) -> NDArray[np.int
     uneven[ego] = same_scene[ego] & (np.abs(step - steps * STEP_S) > STEP_TOLERANCE_S)
     _refuse_sorted(source, order, uneven, "t", f"its scene is not sampled at {SAMPLE_RATE_HZ} Hz.")
     return order
+
+
+def _is_sorted(scene: NDArray[np.int64], t: NDArray[np.float64], track: NDArray[np.int32]) -> bool:
+    """Tell whether rows stand by scene, then time, then track."""
+    earlier, later = slice(None, -1), slice(1, None)
+    in_track = (t[earlier] == t[later]) & (track[earlier] <= track[later])
+    in_scene = (scene[earlier] == scene[later]) & ((t[earlier] < t[later]) | in_track)
+    return bool(((scene[earlier] < scene[later]) | in_scene).all())
 
 
 def _refuse_sorted(source: Source, order: NDArray[np.int64], bad: NDArray[np.bool_], column: str, why: str) -> None:

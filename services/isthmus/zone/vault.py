@@ -79,7 +79,7 @@ def open_group(data: bytes, key: bytes, aad: bytes, *, file: FileId, digest: Dig
         raise _altered(file, "Its digest is not the registered one.")
     try:
         properties = pe.create_decryption_properties(key, aad_prefix=aad)
-        return pq.read_table(pa.BufferReader(data), decryption_properties=properties)
+        return pq.ParquetFile(pa.BufferReader(data), decryption_properties=properties).read()
     except (OSError, ValueError, pa.ArrowException):
         # Arrow's own words can quote column names, so they are dropped.
         raise _altered(file, "It does not open with its key as this file of this dataset and group.") from None

@@ -70,3 +70,26 @@ def test_drives_and_vehicles_are_counted() -> None:
     table = validated(pa.concat_tables([drive("s1", "b"), drive("s2", "a"), drive("s3", "b")]))
     assert drives_of(table) == 3
     assert vehicles_of(table) == ("b", "a")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(6)), st.sampled_from([1, 40]))
+def test_short_and_long_drives_come_out_in_order_and_say_nothing_of_the_inputs_order(
+    order: list[int], instants: int
+) -> None:
+    tables = [validated(drive(f"s{n}", f"car-{n % 3}", instants=instants, others=2)) for n in order]
+    (batch,) = batches(tables)
+    assert rows_of([batch]) == rows_of(tables)
+    keys = list(zip(*(batch.column(name).to_pylist() for name in ("scene_id", "t", "track_id")), strict=True))
+    assert keys == sorted(keys)
+    for name in ("vehicle", "vin", "scene_id"):
+        column = batch.column(name).combine_chunks()
+        assert column.dictionary.to_pylist() == list(dict.fromkeys(column.to_pylist()))
+
+
+def test_texts_that_are_missing_stay_so() -> None:
+    tables = [validated(drive("s2", vin=None)), validated(drive("s1", "car-2", vin=["A", None] * 4))]
+    (batch,) = batches(tables)
+    assert batch.column("vin").to_pylist() == ["A", None] * 4 + [None] * 8
+    assert batch.column("vin").combine_chunks().dictionary.to_pylist() == ["A"]
+    assert vehicles_of(batch) == ("car-2", "car-1")

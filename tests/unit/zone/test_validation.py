@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.raw_table import RAW_COLUMNS
 from isthmus.zone.columns import ARROW_TYPES
-from isthmus.zone.validation import validated
+from isthmus.zone.validation import CHECKED_AT_ONCE, all_validated, validated
 from unit.zone.raw import drive, with_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GOOD = pa.concat_tables([drive("s1"), drive("s2", "car-2")])
 
@@ -196,3 +199,35 @@ def test_lost_samples_and_jitter_are_fine(steps: list[int], jitter: float) -> No
     t = np.concatenate([[0], np.cumsum(steps)]) * 0.2
     t[1::2] += jitter
     assert validated(drive("s1", others=0, instants=len(t), t=t)).num_rows == len(t)
+
+
+def test_of_several_bad_tables_the_first_is_told() -> None:
+    bad = with_value(drive("s2"), "x", 3, math.nan)
+    worse = with_value(drive("s3"), "vx", 1, 1e9)
+    with pytest.raises(Refusal) as caught:
+        list(all_validated([drive("s1"), bad, worse]))
+    assert "Row 3 of table 1, column x" in caught.value.what
+
+
+def test_no_more_tables_are_taken_than_are_checked_side_by_side() -> None:
+    taken = []
+
+    def tables() -> Iterator[pa.Table]:
+        for number in range(10):
+            taken.append(number)
+            yield drive(f"s{number}")
+
+    checked = all_validated(tables())
+    next(checked)
+    assert len(taken) <= CHECKED_AT_ONCE + 1
+    assert len(list(checked)) == 9
+
+
+@pytest.mark.parametrize("type_", [pa.int64(), pa.uint8(), pa.float32(), pa.float64()])
+def test_numbers_may_come_in_any_type_that_holds_them(type_: pa.DataType) -> None:
+    for name in ("track_id", "x", "engaged"):
+        rounded = GOOD.column(name).cast(pa.float64()).to_numpy().astype(int)
+        index = GOOD.schema.get_field_index(name)
+        whole = GOOD.set_column(index, name, pa.array(rounded))
+        other = GOOD.set_column(index, name, pa.array(rounded).cast(type_))
+        assert validated(other).equals(validated(whole))

@@ -18,17 +18,19 @@ import socket
 import threading
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from isthmus.kit.tokens import read_token
 from isthmus.zone.cluster.nodes import nodes_of, permitted
 from isthmus.zone.compute import RunLost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from isthmus.zone.cluster.nodes import Node
+
+Started = TypeVar("Started")
 
 PAUSE_S = 0.5
 QUIET = {
@@ -93,6 +95,26 @@ class Connection:
                 raise RunLost("The cluster has no node with a processor.", remedy=remedy)
             time.sleep(PAUSE_S)
         return found
+
+    def placed(self, allowed: Iterable[str], start: Callable[[Sequence[Node]], Started]) -> Started:
+        """Return what `start` makes on the permitted nodes; on those of a moment later where one of them was gone.
+
+        For some seconds a head takes a node that has ended to be alive. What is only started has been given nothing
+        yet, so nothing is lost with it, and no run has begun.
+
+        Raises:
+            Fault, Refusal, RunLost: as `working`, or as `start` when the time is over.
+        """
+        classes = tuple(allowed)
+        deadline = time.monotonic() + self._within_s
+        while True:
+            nodes = self.working(classes)
+            try:
+                return start(nodes)
+            except RunLost:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(PAUSE_S)
 
     def start(self, of: type, node: Node, argument: str, gpus: float) -> Any:
         """Start an actor on a node and return its handle. It is not started again where it dies."""

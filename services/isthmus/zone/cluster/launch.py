@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from isthmus.zone.cluster.settings import RaySettings
 
-CLIENTS, WORKERS = 10, 20
-"""Offsets of the port for clients, and of the first of the workers' ports."""
+NODE_MANAGER, CLIENTS, MEETINGS, WORKERS = 1, 10, 11, 20
+"""Offsets of the node manager's port, that for clients, the first where shards meet, and the first of the workers'."""
 INLINE_BYTES = 4 << 20
 """Models and gradients up to this size travel in the calls themselves: half the time of a way through the store."""
 
@@ -77,10 +77,20 @@ def worker_command(settings: RaySettings, machine: Machine) -> Command:
     return _command(settings, machine, (f"--address={settings.address}",))
 
 
+def meeting_ports(node_manager: int) -> range:
+    """Return the ports where shards on a node may meet, from that of its node manager.
+
+    >>> meeting_ports(24_001)
+    range(24011, 24020)
+    """
+    first = node_manager - NODE_MANAGER
+    return range(first + MEETINGS, first + WORKERS)
+
+
 def _command(settings: RaySettings, machine: Machine, part: tuple[str, ...]) -> Command:
     first = settings.ports + machine.shift
     named = ("node-manager", "object-manager", "dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent")
-    ports = [f"--{name}-port={first + number}" for number, name in enumerate(named, start=1)]
+    ports = [f"--{name}-port={first + number}" for number, name in enumerate(named, start=NODE_MANAGER)]
     arguments = (
         sys.executable,
         "-m",

@@ -6,13 +6,16 @@ Rules:
 2. It reads the sealed files itself, from the zone's store, with the settings of the site's folder on its own node.
 3. It checks the order's algorithm against the source that is installed on its own node.
 4. What it answers: its public key, counts, gradients and models, errors of forecasts. To keep files in order it
-   names the first drive of each, and vehicles by a salted hash.
+   names the first drive of each, and vehicles by a salted hash. Gradients go straight to the shard that leads
+   (`zone.cluster.exchange`).
 5. Its process ends with the run, and its memory with it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +26,13 @@ import numpy as np
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.inside import FileGrant
 from isthmus.contracts.orders import Order
+from isthmus.kit.ahead import ahead
 from isthmus.learning import metrics, weights, windows
 from isthmus.proof import canonical
 from isthmus.proof.sealing import SealingKey
+from isthmus.zone.cluster import exchange
 from isthmus.zone.cluster.answers import answered, value_of
+from isthmus.zone.cluster.launch import meeting_ports
 from isthmus.zone.cluster.layout import FileReport, draw
 from isthmus.zone.compute import RunLost, plan_of, windows_of
 from isthmus.zone.settings import ZoneSettings
@@ -34,7 +40,7 @@ from isthmus.zone.store import open_store
 from isthmus.zone.users import User
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,6 +49,12 @@ if TYPE_CHECKING:
     from isthmus.learning.train import Part, Schedule, Trainer
     from isthmus.learning.windows import Windows
     from isthmus.zone.cluster.layout import Layout
+
+
+OPENED_AT_ONCE = 2
+"""Files: while one is decrypted and cut, the next is on its way."""
+FAREWELL_S = 10.0
+"""How long a shard whose connection broke is asked what happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,7 @@ class Shard:
         self._places = np.zeros(0, np.int64)
         self._total = 0
         self._peers: tuple[Any, ...] = ()
+        self._lines: list[exchange.Line] = []
         self._trainer: Trainer | None = None
         self._part: Part | None = None
 
@@ -103,12 +116,13 @@ class Shard:
         key, self._key = _there(self._key), None
         salt, store = _there(self._plan).split_salt, open_store(ZoneSettings.load(self._folder), User.COMPUTE)
         reports = []
-        for place, grant in json.loads(grants).items():
-            first_drive, cut = windows_of(FileGrant.model_validate_json(json.dumps(grant)), key, store)
+        asked = {int(place): FileGrant.model_validate_json(json.dumps(g)) for place, g in json.loads(grants).items()}
+        opened = ahead(lambda grant: windows_of(grant, key, store), asked.values(), OPENED_AT_ONCE)
+        for place, (first_drive, cut) in zip(asked, opened, strict=True):
             counts = np.bincount(cut.vehicles, minlength=len(cut.vehicle_names)).tolist()
             by_draw = {draw(salt, name): count for name, count in zip(cut.vehicle_names, counts, strict=True)}
-            reports.append(FileReport(int(place), first_drive, by_draw))
-            self._loaded[int(place)] = cut
+            reports.append(FileReport(place, first_drive, by_draw))
+            self._loaded[place] = cut
         return reports
 
     @answered
@@ -128,6 +142,13 @@ class Shard:
         self._places = np.concatenate(places)
         self._total = layout.contributors.windows
         self._peers = tuple(peers)
+        if peers:
+            self._gather()
+
+    @answered
+    def join(self, place: tuple[str, int], number: int, key: bytes, within_s: float) -> None:
+        """Connect to the shard that leads."""
+        self._lines = [exchange.join(place, number, key, within_s)]
 
     @answered
     def train(self, base: bytes, lesson: Lesson) -> bytes:
@@ -137,20 +158,29 @@ class Shard:
             return weights.encode(self._alone().train(start, **dataclasses.asdict(lesson)))
         from isthmus.learning.train import train_in_parts  # noqa: PLC0415 - jax takes 2 s: only who trains loads it
 
-        for answer in _gathered([peer.follow.remote(lesson) for peer in self._peers]):
-            value_of(answer)
-        trained = train_in_parts(start, self._own(), self._ask, total=self._total, **dataclasses.asdict(lesson))
+        following = [peer.follow.remote(lesson) for peer in self._peers]
+        try:
+            ask = functools.partial(self._ask, following)
+            trained = train_in_parts(start, self._own(), ask, total=self._total, **dataclasses.asdict(lesson))
+            for line in self._lines:
+                exchange.over(line)
+        except BaseException:
+            self._hang_up()  # what was asked and not read would be taken for the next answer
+            raise
+        _gathered(following)
         return weights.encode(trained)
 
     @answered
     def follow(self, lesson: Lesson) -> None:
-        """Begin a training that another shard leads."""
-        self._own().begin(epochs=lesson.epochs, seed=lesson.seed, batch_size=lesson.batch_size)
-
-    @answered
-    def gradient(self, flat: NDArray[np.float32], epoch: int, step: int) -> NDArray[np.float32]:
-        """Return this shard's term of one batch's gradient."""
-        return self._own().gradient(flat, epoch, step)
+        """Take part in a training that another shard leads, until it says that it is over."""
+        own = self._own()
+        own.begin(epochs=lesson.epochs, seed=lesson.seed, batch_size=lesson.batch_size)
+        try:
+            for line in self._lines:
+                exchange.answer_all(line, own.gradient)
+        except BaseException:
+            self._hang_up()
+            raise
 
     @answered
     def errors(self, model: bytes, *, baselines: bool) -> tuple[Errors, ...]:
@@ -182,24 +212,81 @@ class Shard:
             self._part = Part(self._training or _none(), self._places, self._total)
         return self._part
 
-    def _ask(self, flat: NDArray[np.float32], epoch: int, step: int) -> Callable[[], Sequence[NDArray[np.float32]]]:
-        asked = [peer.gradient.remote(flat, epoch, step) for peer in self._peers]
-        return lambda: [value_of(answer) for answer in _gathered(asked)]
+    def _gather(self) -> None:
+        """Have the peers connect to this shard, which leads."""
+        keys = [exchange.new_key() for _ in self._peers]
+        ray_settings = ZoneSettings.load(self._folder).ray
+        within_s = float(_there(ray_settings).start_within_s)
+        with exchange.Meeting(*_meeting_place()) as meeting:
+            joining = [
+                peer.join.remote(meeting.place, number, key, within_s)
+                for number, (peer, key) in enumerate(zip(self._peers, keys, strict=True))
+            ]
+            self._lines = meeting.gather(keys, within_s)
+        _gathered(joining)
+
+    def _ask(
+        self, following: Sequence[Any], flat: NDArray[np.float32], epoch: int, step: int
+    ) -> Callable[[], Sequence[NDArray[np.float32]]]:
+        pairs = list(zip(self._lines, following, strict=True))
+        for line, peer in pairs:
+            with _told_by(peer):
+                exchange.asked(line, flat, epoch, step)
+        return lambda: [_answer(line, peer) for line, peer in pairs]
+
+    def _hang_up(self) -> None:
+        for line in self._lines:
+            line.close()
 
 
-def _gathered(references: Iterable[Any]) -> list[Any]:
+def _answer(line: exchange.Line, following: Any) -> NDArray[np.float32]:
+    with _told_by(following):
+        return exchange.term_of(line, lambda: _require_busy(following))
+
+
+def _require_busy(following: Any) -> None:
+    """Find out whether a shard that keeps quiet still takes part."""
+    import ray  # noqa: PLC0415 - as above
+
+    done, _ = ray.wait([following], timeout=0)
+    if done:
+        raise RunLost("A shard of the run has stopped.")
+
+
+@contextlib.contextmanager
+def _told_by(following: Any) -> Iterator[None]:
+    """Where a connection breaks: raise what the other shard says of it, if it still says something."""
+    try:
+        yield
+    except RunLost:
+        _gathered([following], FAREWELL_S)
+        raise
+
+
+def _gathered(references: Iterable[Any], within_s: float | None = None) -> list[Any]:
     """Return the answers of other shards.
 
     Raises:
-        RunLost: one of them is gone.
+        IsthmusError: what one of them answers.
+        RunLost: one of them is gone, or does not answer in time.
     """
     import ray  # noqa: PLC0415 - as above
     from ray.exceptions import RayError  # noqa: PLC0415 - as above
 
     try:
-        return list(ray.get(list(references)))
-    except RayError as error:
+        answers = list(ray.get(list(references), timeout=within_s))
+    except (RayError, TimeoutError) as error:
         raise RunLost("A shard of the run is gone.", why=type(error).__name__) from None
+    return [value_of(answer) for answer in answers]
+
+
+def _meeting_place() -> tuple[str, range]:
+    """Return this node's address, and the ports on it where shards may meet."""
+    import ray  # noqa: PLC0415 - as above
+
+    here, listing = ray.get_runtime_context().get_node_id(), ray.nodes()  # type: ignore[no-untyped-call]
+    (node,) = (entry for entry in listing if entry["NodeID"] == here)
+    return str(node["NodeManagerAddress"]), meeting_ports(int(node["NodeManagerPort"]))
 
 
 def _chosen(of: Windows, chosen: NDArray[np.bool_]) -> Windows:

@@ -45,9 +45,11 @@ check: $(STAMP)  ## style, types, import walls
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP)  ## measure rounds, counting, storage and cluster as ratios to limits in the same run: bench-*.json
+bench: $(STAMP)  ## measure rounds, counting, answers, storage and cluster as ratios to limits in the same run: bench-*.json
 	@$(BIN)/python tests/bench/run.py
 	@$(BIN)/python tests/bench/counting.py
+	@$(BIN)/python tests/bench/release.py
+	@$(BIN)/python tests/bench/headline.py
 	@$(BIN)/python tests/bench/storage.py
 	@$(BIN)/python tests/bench/cluster.py
 
@@ -58,4 +60,4 @@ lock: $(STAMP)  ## resolve the dependencies again
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .isthmus .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
-	rm -rf demo-report.json demo-evidence roots.json bench-report.json
+	rm -rf demo-report.json demo-evidence demo-wire.pcap roots.json bench-*.json

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The demo in containers: build, start, show the table, keep what it wrote, leave nothing running.
 #
-#   OUT       a new folder for demo-report.json, demo-evidence and roots.json; dist/compose-demo by default
+#   OUT       a new folder for demo-report.json, demo-evidence, demo-wire.pcap and roots.json; dist/compose-demo by default
 #   KEEP=1    leave the containers running at the end
 #   COMPOSE_PROJECT_NAME, ISTHMUS_API_PORT    for a second demo on the same host
 set -eu

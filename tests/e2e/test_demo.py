@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,10 +15,12 @@ import psutil
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
+MOST_DARK = 16 * 1024
 ATTEMPTS = {
     "raw rows without a permit": ("cn-shanghai", "permit_missing"),
     "an order for an unknown algorithm": ("cn-shanghai", "algorithm_unknown"),
@@ -87,6 +91,47 @@ def test_the_bundle_is_accepted_with_its_roots_alone(
     assert isthmus("verify", bundle, "--roots", str(other / "roots.json")).returncode == 4
 
 
+def test_every_byte_between_the_borders_is_accounted_for(report: dict[str, Any]) -> None:
+    wire = report["wire"]
+    assert (wire["clear"], wire["findings"]) == (True, [])
+    assert wire["dark"] <= MOST_DARK
+    assert wire["parts"]["payload"] == sum(kind["bytes"] for kind in report["crossings"].values())
+    assert sum(wire["parts"].values()) == wire["total"]
+    assert {flow["sender"] for flow in wire["flows"]} == {"hq", "cn-shanghai", "us-texas"}
+    assert wire["total"] > wire["room"] > wire["parts"]["padding"] > 0
+
+
+def test_the_capture_is_there_to_be_audited_again(
+    played: tuple[Path, subprocess.CompletedProcess[str]], report: dict[str, Any]
+) -> None:
+    """The demo prints the command; it says the same as the demo, to the byte, and needs nothing that has ended."""
+    out, ended = played
+    printed = ended.stdout[ended.stdout.index("isthmus audit wire ") :].replace("\\\n", " ")
+    again = isthmus(*shlex.split(printed)[1:], "--json")
+    assert again.returncode == 0, again.stdout
+    found = json.loads(again.stdout)
+    assert found == {name: report["wire"][name] for name in found}
+    assert str(out / "demo-wire.pcap") in printed
+
+
+def test_the_figures_of_the_wire_are_shown(
+    played: tuple[Path, subprocess.CompletedProcess[str]], report: dict[str, Any]
+) -> None:
+    shown = played[1].stdout
+    parts = report["wire"]["parts"]
+    for words, size in (
+        ("sealed payloads", parts["payload"]),
+        ("envelopes and receipts", parts["signed"]),
+        ("control messages", parts["control"]),
+        ("padding of payloads", parts["padding"]),
+        ("dark:", report["wire"]["dark"]),
+        ("in all", report["wire"]["total"]),
+    ):
+        (row,) = [line for line in shown.splitlines() if line.strip().startswith(words)]
+        assert row.split()[-1] == f"{size:,}"
+    assert f"{report['wire']['room']:,}" in shown
+
+
 def left_of(out: Path) -> list[list[str]]:
     left = []
     for process in psutil.process_iter():
@@ -102,16 +147,33 @@ def test_nothing_is_left_running(played: tuple[Path, subprocess.CompletedProcess
     assert left_of(played[0]) == []
 
 
+@contextlib.contextmanager
+def heard(number: int) -> Iterator[None]:
+    """Let children hear a signal: a shell without job control ignores some for what it runs in the background."""
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 def test_ctrl_c_in_the_middle_stops_everything(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "isthmus.cli.main", "demo", "--out", str(tmp_path)]
     environment = {**os.environ, "ISTHMUS_DEMO_OF": str(tmp_path)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as demo:
+    with (
+        heard(signal.SIGINT),
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as demo,
+    ):
         assert demo.stderr is not None
+        lines = []
         for line in demo.stderr:
+            lines.append(line)
             if line.startswith("3/6"):  # six processes, and a job that is being submitted
                 break
+        else:
+            pytest.fail(f"the demo ended by itself: {lines}")
         os.killpg(demo.pid, signal.SIGINT)
         told = demo.stderr.read()
-        assert demo.wait(60) == 130
+        assert demo.wait(60) == 130, told
     assert "Traceback" not in told
     assert left_of(tmp_path) == []

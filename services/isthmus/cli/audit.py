@@ -3,11 +3,13 @@
 # typer reads the annotations of verbs when it runs, so they stay evaluated in this module.
 # ruff: noqa: PLC0415 - a verb loads what it needs when it runs
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from isthmus.cli import bundles
@@ -16,6 +18,7 @@ from isthmus.cli.screen import Exit, Screen, table
 from isthmus.cli.verify import read_roots
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import SiteId
+from isthmus.contracts.roster import Roots
 from isthmus.contracts.wire_audit import ROOM, Part, WireReport
 from isthmus.proof.wire import Party
 
@@ -68,26 +71,50 @@ def wire(
 
     Exit code 0 means that no more than --at-most bytes are dark and no finding stands, 4 anything else.
     """
-    from isthmus.cli import captures
-    from isthmus.proof import wire as auditor
-    from isthmus.proof.wire_streams import Capture
-
     screen = Screen(machine=json)
     parties = [parsed(text) for text in party]
     try:
         trusted = read_roots(roots)
         with screen.waiting("Auditing ..."):
-            seen = Capture()
-            for packet in captures.read(capture):
-                seen.take(packet)
-            report = auditor.reconcile(
-                seen, bundles.read(evidence), trusted, parties, at_most=at_most, most_reconnects=reconnects
-            )
+            report = audited(capture, evidence, trusted, parties, at_most=at_most, reconnects=reconnects)
     except Refusal as refusal:
         screen.error(refusal)
         raise typer.Exit(Exit.NOT_ACCEPTED) from None
     show(screen, report)
     raise typer.Exit(Exit.OK if report.clear else Exit.NOT_ACCEPTED)
+
+
+def audited(
+    capture: Path, evidence: Path, roots: Roots, parties: Sequence[Party], *, at_most: int, reconnects: int
+) -> WireReport:
+    """Read a capture and a bundle, and hold the one against the other.
+
+    Args:
+        capture: a pcap file.
+        evidence: a bundle.
+        roots: what to trust.
+        parties: which address is whose.
+        at_most: how many dark bytes pass.
+        reconnects: how often each zone's link may come up again.
+
+    Raises:
+        Refusal: `MALFORMED`, `EVIDENCE_INVALID`: capture or bundle cannot be read whole.
+        Fault: `STORAGE_FAILED`: one cannot be read at all.
+    """
+    from isthmus.cli import captures
+    from isthmus.proof import wire as auditor
+    from isthmus.proof.wire_streams import Capture
+
+    seen = Capture()
+    for packet in captures.read(capture):
+        seen.take(packet)
+    return auditor.reconcile(seen, bundles.read(evidence), roots, parties, at_most=at_most, most_reconnects=reconnects)
+
+
+def spelled(party: Party) -> str:
+    """Return a party as `parsed` takes it."""
+    host = f"[{party.address}]" if ":" in party.address and party.port else party.address
+    return f"{','.join(party.sites)}={host}" + (f":{party.port}" if party.port else "")
 
 
 def parsed(text: str) -> Party:
@@ -119,8 +146,7 @@ def show(screen: Screen, report: WireReport) -> None:
     ]
     links = [(k.zone, k.connections, k.reconnects, *k.acts.values()) for k in report.links]
     acts = tuple(report.links[0].acts) if report.links else ()
-    findings = [(f.code, f.site or "", f.dark, f.detail) for f in report.findings[:MOST_FINDINGS]]
-    more = len(report.findings) + report.findings_left_out - len(findings)
+    more = len(report.findings) + report.findings_left_out - MOST_FINDINGS
     screen.result(
         report,
         verdict,
@@ -128,8 +154,14 @@ def show(screen: Screen, report: WireReport) -> None:
         table("By direction", ("from and to", "bytes", "sealed payloads", "dark"), flows),
         table("Links", ("zone", "connections", "reconnects", *acts), links),
         f"Dark: {report.dark} bytes; {report.at_most} pass. Room, whose content no capture shows: {report.room} bytes.",
-        *([table("Findings", ("code", "site", "dark", "detail"), findings)] if findings else []),
+        *([findings(report, MOST_FINDINGS)] if report.findings else []),
         *([f"... and {more} more (see --json)."] if more > 0 else []),
         "Not claimed:",
         *(f"  {line}" for line in report.not_claimed),
     )
+
+
+def findings(report: WireReport, most: int) -> Table:
+    """Return a table of the first findings."""
+    rows = [(f.code, f.site or "", f.dark, f.detail) for f in report.findings[:most]]
+    return table("Findings", ("code", "site", "dark", "detail"), rows)

@@ -25,6 +25,7 @@ MAGICS = {
     b"\x4d\x3c\xb2\xa1": ("<", 1000), b"\xa1\xb2\x3c\x4d": (">", 1000),
 }  # fmt: skip
 """A pcap file's first four bytes: byte order, and how many of its units of time are a microsecond."""
+FILE_HEADER, PACKET_HEADER = 24, 16
 LARGEST = 1 << 20
 NULL, ETHERNET, RAW, COOKED, COOKED_2 = 0, 1, 101, 113, 276
 IPV4, IPV6, VLAN = 0x0800, 0x86DD, 0x8100
@@ -57,16 +58,45 @@ def read(path: Path) -> Iterator[Packet | Foreign]:
         raise Fault(Code.STORAGE_FAILED, f"The capture {path} cannot be read.", why=error.strerror or "") from error
 
 
-def _packets(file: BinaryIO) -> Iterator[Packet | Foreign]:
-    head = file.read(24)
-    if len(head) < 24 or head[:4] not in MAGICS:  # noqa: PLR2004 - the file's header
+def copy(source: Path, target: Path) -> None:
+    """Copy a capture that is still being written: every packet that stands in it whole.
+
+    Raises:
+        Refusal: `MALFORMED`: it is no pcap file.
+        Fault: `STORAGE_FAILED`: it cannot be read, or the copy not be written.
+    """
+    try:
+        with source.open("rb") as file, target.open("wb") as copied:
+            head, order, _ = _begun(file)
+            copied.write(head)
+            while len(header := file.read(PACKET_HEADER)) == PACKET_HEADER:
+                kept = struct.unpack(order + "IIII", header)[2]
+                if kept > LARGEST:
+                    raise _unusable("a packet in it is larger than any")
+                data = file.read(kept)
+                if len(data) < kept:
+                    break
+                copied.write(header + data)
+    except OSError as error:
+        what = f"The capture {source} cannot be copied to {target}."
+        raise Fault(Code.STORAGE_FAILED, what, why=error.strerror or "") from error
+
+
+def _begun(file: BinaryIO) -> tuple[bytes, str, int]:
+    """Read a capture's header; return it, its byte order, and how many of its units of time are a microsecond."""
+    head = file.read(FILE_HEADER)
+    if len(head) < FILE_HEADER or head[:4] not in MAGICS:
         raise _unusable("it is not in the pcap format")
-    order, units = MAGICS[head[:4]]
+    return head, *MAGICS[head[:4]]
+
+
+def _packets(file: BinaryIO) -> Iterator[Packet | Foreign]:
+    head, order, units = _begun(file)
     link = struct.unpack_from(order + "I", head, 20)[0] & 0xFFFF
     if link not in {NULL, ETHERNET, RAW, COOKED, COOKED_2}:
         raise _unusable(f"its link type {link} is not known")
-    while header := file.read(16):
-        if len(header) < 16:  # noqa: PLR2004 - a packet's header
+    while header := file.read(PACKET_HEADER):
+        if len(header) < PACKET_HEADER:
             raise _unusable("it ends in the middle of a packet")
         seconds, fraction, kept, size = struct.unpack(order + "IIII", header)
         if kept != size or size > LARGEST:

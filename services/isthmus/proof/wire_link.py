@@ -93,11 +93,16 @@ class Link:
     early: int = 1
     """How many polls may still end with their connection."""
     cuts: int = 0
-    """How many messages were cut with their connection."""
+    """How many messages were cut, with their connection or by the end of the capture."""
+    under_way: set[int] = field(default_factory=set)
+    """What was said last on each connection that stands when the capture ends: its answer may still be on its way."""
 
     def read(self, exchanges: Iterable[Seen]) -> None:
         """Account for all exchanges of this link."""
-        for seen in sorted(exchanges, key=lambda each: each.began_us):
+        ordered = sorted(exchanges, key=lambda each: each.began_us)
+        last = {id(seen.connection): seen for seen in ordered}
+        self.under_way = {id(seen) for seen in last.values() if not seen.connection.ended}
+        for seen in ordered:
             self._account(seen)
         self._missed(self.down, "to")
         self._missed(self.up, "from")
@@ -112,7 +117,7 @@ class Link:
             self._dark(seen, WireFindingCode.TOO_OFTEN, f"{exact[0].act.value} came earlier or more often than it may")
         elif seen.up == wire_sizes.poll(self.zone)[0].up.size and not seen.down:
             self._take_asked(seen)
-        elif seen.cut and self._was_cut(seen):
+        elif (seen.cut or id(seen) in self.under_way) and self._was_cut(seen):
             self._repeat(seen)
         elif within := [each for each in fitting if self._in_time(seen, each.act)]:
             self._take(seen, min(within, key=lambda each: _excess(seen, each) or 0))

@@ -40,7 +40,7 @@ def images(engine: None) -> None:
     builder = Stack("isthmus-images")
     builder.compose("build", "setup")
     builder.compose("build", "cn-buckets")
-    builder.compose("--profile", "capture", "build", "capture")
+    builder.compose("build", "capture")
 
 
 @pytest.fixture(scope="session")

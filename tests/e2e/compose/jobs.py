@@ -64,15 +64,20 @@ def job(stack: Stack, engineer: Engineer, rounds: int) -> Iterator[JobId]:
             docker("rm", "--force", container, check=False)
 
 
+def rounds_done(engineer: Engineer, name: JobId, within_s: float = 120) -> int:
+    """Return how many rounds of a job are done, waiting for a coordinator that is away.
+
+    Raises:
+        AssertionError: the job failed.
+    """
+    view: JobView = until(lambda: engineer.job(name), f"the coordinator tells of {name}", within_s)
+    assert view.state is not JobState.FAILED, view
+    return view.rounds_done
+
+
 def at_round(engineer: Engineer, name: JobId, rounds: int, within_s: float = 300) -> None:
     """Wait until so many rounds of a job are done."""
-
-    def reached() -> bool:
-        view = engineer.job(name)
-        assert view is None or view.state is not JobState.FAILED, view
-        return view is not None and view.rounds_done >= rounds
-
-    until(reached, f"{rounds} rounds of {name}", within_s)
+    until(lambda: rounds_done(engineer, name) >= rounds, f"{rounds} rounds of {name}", within_s)
 
 
 def done(engineer: Engineer, name: JobId, within_s: float = 600) -> JobView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import json
 import os
 import socket
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "deploy" / "compose.yaml"
-BORDER_IMAGE = "isthmus-border:0.1.0"
-CAPTURE_IMAGE = "isthmus-capture:0.1.0"
+BORDER_IMAGE = os.environ.get("ISTHMUS_BORDER_IMAGE", "isthmus-border:0.1.0")
+CAPTURE_IMAGE = os.environ.get("ISTHMUS_CAPTURE_IMAGE", "isthmus-capture:0.1.0")
 ZONES = {"cn": "cn-shanghai", "us": "us-texas"}
 LONG_S = 900
 LOOK_AGAIN_S = 0.5
@@ -83,6 +84,12 @@ class Stack:
         found: list[dict[str, Any]] = json.loads(docker("inspect", self.container(service)).stdout)
         return found[0]
 
+    def long_running(self) -> list[str]:
+        """Return the services that the engine starts again when they end, each after those that it waits for."""
+        services = self.services()
+        order = graphlib.TopologicalSorter({name: each.get("depends_on", {}) for name, each in services.items()})
+        return [name for name in order.static_order() if services[name].get("restart") == "unless-stopped"]
+
     def running(self) -> list[str]:
         """Return the services whose containers run."""
         return sorted(self.compose("ps", "--services", "--status", "running").stdout.split())
@@ -110,14 +117,22 @@ class Stack:
         told = docker("logs", self.container(service))
         return told.stdout + told.stderr
 
-    def healthy(self, service: str, within_s: float = 240) -> None:
-        """Wait until a service is healthy."""
+    def healthy(self, service: str, within_s: float = 240, *, since: str = "") -> None:
+        """Wait until a service is healthy, and has started after `since`, a time as the engine writes it."""
+        container = self.container(service)
 
         def is_healthy() -> bool:
-            state = self.inspect(service)["State"]
-            return state["Running"] and state.get("Health", {}).get("Status", "healthy") == "healthy"
+            state = json.loads(docker("inspect", "--format", "{{json .State}}", container).stdout)
+            return state["Running"] and state["StartedAt"] > since and state["Health"]["Status"] == "healthy"
 
         until(is_healthy, f"{service} is healthy", within_s)
+
+    def crash(self, service: str) -> None:
+        """Kill a service's process as a lack of memory would; the engine starts it again by itself, until healthy."""
+        container, began = self.container(service), self.inspect(service)["State"]["StartedAt"]
+        # Not `docker kill`: the engine would take it for wanted. Process 1, the engine's own init, ends with its child.
+        docker("exec", container, "sh", "-c", "kill -KILL -1", check=False)
+        self.healthy(service, since=began)
 
     def copy_volume(self, volume: str, to: str) -> None:
         """Copy a volume, owners and modes included, as root of this host would."""

@@ -21,6 +21,8 @@ GIB = 1 << 30
 MOST_MEMORY = 7 * GIB
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": GIB}
 ATTEMPTS = 9
+MOST_DARK = 16 * 1024
+CAP_NET_RAW = 13
 SCRATCH = "/tmp"  # noqa: S108 - in a container
 
 
@@ -49,6 +51,39 @@ def test_everything_that_must_fail_did_and_every_ledger_was_verified(report: dic
     assert all(ledger["verified"] and ledger["size"] > 100 for ledger in report["ledgers"].values())
 
 
+def test_every_byte_between_the_borders_is_accounted_for(report: dict[str, Any], stack: Stack) -> None:
+    wire = report["wire"]
+    assert (wire["clear"], wire["findings"]) == (True, [])
+    assert wire["dark"] <= MOST_DARK
+    assert wire["parts"]["payload"] == sum(kind["bytes"] for kind in report["crossings"].values())
+    assert sum(wire["parts"].values()) == wire["total"]
+    shown = stack.logs("demo")
+    for words, size in (
+        ("sealed payloads", wire["parts"]["payload"]),
+        ("padding of payloads", wire["parts"]["padding"]),
+        ("dark:", wire["dark"]),
+        ("in all", wire["total"]),
+    ):
+        (row,) = [line for line in shown.splitlines() if line.strip().startswith(words)]
+        assert row.split()[-1] == f"{size:,}"
+    assert f"{wire['room']:,}" in shown
+
+
+def test_the_capture_sees_the_crossing_network_alone_and_holds_one_right(stack: Stack) -> None:
+    """Its parties are the gates at their addresses in that network; its process may capture, and nothing else."""
+    gates = {"hq": "hq-gate", "cn-shanghai": "cn-gate", "us-texas": "us-gate"}
+    told = docker("exec", stack.container("capture"), "cat", "/capture/parties").stdout.split()
+    expected = {site: stack.addresses(gate)["crossing"] for site, gate in gates.items()}
+    assert told == [f"{site}={at}:8443" if site == "hq" else f"{site}={at}" for site, at in expected.items()]
+    status = docker("exec", stack.container("capture"), "cat", "/proc/1/status").stdout
+    held = {
+        line.split(":")[0]: line.split()[1] for line in status.splitlines() if line.startswith(("Cap", "NoNewPrivs"))
+    }
+    assert {int(held[name], 16) for name in ("CapPrm", "CapEff", "CapBnd")} == {1 << CAP_NET_RAW}
+    assert held["NoNewPrivs"] == "1"
+    assert not any(mount["Destination"] != "/capture" for mount in stack.inspect("capture")["Mounts"])
+
+
 def test_api_clients_reach_the_coordinator_on_this_host(stack: Stack) -> None:
     import httpx2  # noqa: PLC0415 - where there is no engine, nothing is loaded
 
@@ -75,15 +110,16 @@ def _bytes(text: str) -> float:
 
 
 def test_every_service_runs_with_the_least(stack: Stack) -> None:
-    """No root, no capability, no writable system, limits; `setup` alone may give files away."""
+    """No root, no capability, no writable system, limits; `setup` alone may give files away, and `capture` capture."""
     for name, service in stack.services().items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert int(service["mem_limit"]) <= 2 * GIB, name
-        if name != "capture":
-            assert service["pids_limit"] <= 1024, name
-        if name != "setup":
+        assert service["pids_limit"] <= 1024, name
+        if name == "capture":
+            assert service["cap_add"] == ["NET_RAW"]
+        elif name != "setup":
             assert service.get("user", "0:0").split(":")[0] != "0", name
             assert "cap_add" not in service, name
         assert not service.get("privileged"), name

@@ -1,33 +1,37 @@
-"""The way between the borders cut, rough and slow, and every service started again in the middle of a job."""
+"""The way between the borders cut, rough and slow; every service started again, or killed, in the middle of a job."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-from pathlib import Path
+from collections import deque
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.compose import jobs
-from e2e.compose.stack import CAPTURE_IMAGE, ZONES, docker, until
+from e2e.compose import crossing, jobs
+from e2e.compose.crossing import Line
+from e2e.compose.stack import ZONES, docker, until
 from isthmus.contracts.inside import Evidence
 from isthmus.proof import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable
 
     from e2e.compose.stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker]
 
-LINE = (Path(__file__).parent / "line.py").read_text("utf-8")
-HOST = ("--network", "host", "--user", "0", "--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW")
-SLOW_LINE = (0.0, 0.0, 1e6)
-"""1 Mbit/s: a model or an update of 119 kB is a second on its way."""
-ROUGH_LINE = (0.25, 0.05, 1e6)
-"""A quarter of a second each way, so half a second there and back; 5 % lost; 1 Mbit/s."""
+SLOW = Line(delay_s=0.0, loss=0.0, bits_per_s=1_000_000)
+"""A model or an update of 119 kB is a second on its way."""
+ROUGH = Line(delay_s=0.25, loss=0.05, bits_per_s=1_000_000)
+"""Half a second from a question to its answer, which is what a latency of 500 ms means to whoever waits for it."""
+ROUNDS = 120
+"""Of a job in whose middle things happen: some two minutes of work when nothing does."""
+TO_GO = 3
+"""A job with fewer rounds to go is near its end: the next thing happens in the middle of another one."""
 
 
 @pytest.fixture(scope="module")
@@ -35,40 +39,15 @@ def engineer(stack: Stack) -> jobs.Engineer:
     return jobs.Engineer(stack)
 
 
-def on_host(*command: str, check: bool = True) -> str:
-    """Run a command in the network of the engine's host."""
-    return docker("run", "--rm", *HOST, "--entrypoint", command[0], CAPTURE_IMAGE, *command[1:], check=check).stdout
-
-
-@contextlib.contextmanager
-def line(stack: Stack, service: str, kind: tuple[float, float, float]) -> Iterator[None]:
-    """Put a line between a gate and the crossing network, in place of the bridge's own port."""
-    address = stack.addresses(service)["crossing"]
-    inner = docker("run", "--rm", "--network", f"container:{stack.container(service)}", "--entrypoint", "ip",
-                   CAPTURE_IMAGE, "-json", "address").stdout  # fmt: skip
-    port = next(
-        each["link_index"] for each in json.loads(inner) if any(a["local"] == address for a in each["addr_info"])
-    )
-    links = json.loads(on_host("ip", "-json", "link"))
-    veth = next(each for each in links if each["ifindex"] == port)
-    here, there = f"line{port}a", f"line{port}b"
-    on_host("ip", "link", "add", here, "type", "veth", "peer", "name", there)
-    name = f"{stack.project}-line-{service}"
-    try:
-        for arguments in (
-            ("set", here, "up"),
-            ("set", there, "up"),
-            ("set", veth["ifname"], "nomaster"),
-            ("set", here, "master", veth["master"]),
-        ):
-            on_host("ip", "link", *arguments)
-        entry = ("--entrypoint", "python3", CAPTURE_IMAGE, "-c", LINE, veth["ifname"], there)
-        docker("run", "--detach", "--name", name, *HOST, *entry, *map(str, kind))
-        yield
-    finally:
-        docker("rm", "--force", name, check=False)
-        on_host("ip", "link", "set", veth["ifname"], "master", veth["master"], check=False)
-        on_host("ip", "link", "delete", here, check=False)
+@pytest.fixture(scope="module")
+def netem(images: None, request: pytest.FixtureRequest) -> bool:
+    """Tell, and show, whether the kernel makes the lines rough, or a program does."""
+    found = crossing.has_netem()
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        terminal.ensure_newline()
+        terminal.write_line(f"Lines are made rough by {'tc netem' if found else 'line.py: this kernel has no netem'}.")
+    return found
 
 
 def whole(stack: Stack, engineer: jobs.Engineer, name: str, rounds: int) -> None:
@@ -105,11 +84,13 @@ def _evidence(stack: Stack, service: str) -> Evidence:
     return canonical.load(Evidence, told.encode(), limit=1 << 28)
 
 
-def test_a_link_cut_in_the_middle_of_a_payload_loses_nothing(stack: Stack, engineer: jobs.Engineer) -> None:
+def test_a_link_cut_in_the_middle_of_a_payload_loses_nothing(
+    stack: Stack, engineer: jobs.Engineer, *, netem: bool
+) -> None:
     rounds = 4
     with jobs.job(stack, engineer, rounds) as name:
         jobs.at_round(engineer, name, 1)
-        with line(stack, "cn-gate", SLOW_LINE):
+        with crossing.over(stack, "cn-gate", SLOW, netem=netem):
             before = jobs.crossed_bytes(stack, "cn-gate")
             until(lambda: jobs.crossed_bytes(stack, "cn-gate") > before + 30_000, "a payload is on its way", 60)
             docker("network", "disconnect", f"{stack.project}_crossing", stack.container("cn-gate"))
@@ -119,33 +100,82 @@ def test_a_link_cut_in_the_middle_of_a_payload_loses_nothing(stack: Stack, engin
         whole(stack, engineer, name, rounds)
 
 
-def test_ten_rounds_over_a_line_that_is_slow_late_and_lossy(stack: Stack, engineer: jobs.Engineer) -> None:
+def test_ten_rounds_over_a_line_that_is_slow_late_and_lossy(
+    stack: Stack, engineer: jobs.Engineer, *, netem: bool
+) -> None:
     rounds = 10
-    with (
-        line(stack, "cn-gate", ROUGH_LINE),
-        line(stack, "us-gate", ROUGH_LINE),
-        jobs.job(stack, engineer, rounds) as name,
-    ):
-        whole(stack, engineer, name, rounds)
+    with ExitStack() as lines:
+        for zone in ZONES:
+            lines.enter_context(crossing.over(stack, f"{zone}-gate", ROUGH, netem=netem))
+        with jobs.job(stack, engineer, rounds) as name:
+            whole(stack, engineer, name, rounds)
 
 
-RESTARTED = (
-    *("hq-keeper", "hq-gate", "coordinator", "api"),
-    *("cn-keeper", "cn-gate", "cn-zone", "cn-store", "cn-ray-worker", "cn-ray-head"),
-    *("us-keeper", "us-gate", "us-zone"),
-)
+def in_the_middle_of_jobs(stack: Stack, engineer: jobs.Engineer, deeds: Iterable[Callable[[], None]]) -> None:
+    """Do each deed while a job has rounds behind it and rounds to go; hold that every job comes whole to its end."""
+    waiting = deque(deeds)
+    while waiting:
+        with jobs.job(stack, engineer, ROUNDS) as name:
+            jobs.at_round(engineer, name, 1)
+            while waiting and jobs.rounds_done(engineer, name) <= ROUNDS - TO_GO:
+                waiting.popleft()()
+            whole(stack, engineer, name, ROUNDS)
+
+
+def by_turns(services: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return services one by one, a zone's together with the other's of the same kind: zones do not wait for another.
+
+    >>> by_turns(["api", "cn-gate", "us-gate"])
+    [('api',), ('cn-gate', 'us-gate')]
+    """
+    turns: dict[str, list[str]] = {}
+    for service in services:
+        zone, _, kind = service.partition("-")
+        turns.setdefault(kind if zone in ZONES else service, []).append(service)
+    return [tuple(turn) for turn in turns.values()]
 
 
 def test_every_service_started_again_in_the_middle_of_a_job_loses_nothing(
     stack: Stack, engineer: jobs.Engineer
 ) -> None:
-    rounds = 30
-    with jobs.job(stack, engineer, rounds) as name:
-        jobs.at_round(engineer, name, 1)
-        for service in RESTARTED:
-            stack.compose("restart", "--timeout", "10", service)
+    services = stack.long_running()
+    # None is forgotten: whatever has not ended with the demo is among them.
+    assert set(stack.running()) - {"capture"} == set(services)
+
+    def restart(turn: tuple[str, ...]) -> None:
+        stack.compose("restart", "--timeout", "10", *turn)
+        for service in turn:
             stack.healthy(service)
-        whole(stack, engineer, name, rounds)
+
+    zones_last = sorted(services, key=lambda service: service.partition("-")[0] in ZONES)
+    in_the_middle_of_jobs(stack, engineer, [partial(restart, turn) for turn in by_turns(zones_last)])
+
+
+KILLED = (
+    *("hq-keeper", "hq-gate", "coordinator"),
+    *("cn-keeper", "us-gate", "cn-zone", "us-store", "us-ray-worker", "cn-ray-head"),
+)
+
+
+def test_a_service_killed_in_the_middle_of_a_job_is_started_again_and_loses_nothing(
+    stack: Stack, engineer: jobs.Engineer
+) -> None:
+    in_the_middle_of_jobs(stack, engineer, [partial(stack.crash, service) for service in KILLED])
+
+
+def test_a_store_that_hangs_is_seen_and_seen_again_when_it_answers(stack: Stack) -> None:
+    store = stack.container("us-store")
+
+    def health() -> str:
+        return docker("inspect", "--format", "{{.State.Health.Status}}", store).stdout.strip()
+
+    stack.healthy("us-store")
+    docker("exec", store, "sh", "-c", "kill -STOP -1")
+    try:
+        until(lambda: health() == "unhealthy", "the store's health check notices", 90)
+    finally:
+        docker("exec", store, "sh", "-c", "kill -CONT -1")
+    stack.healthy("us-store", 60)
 
 
 def test_a_restored_border_is_noticed_by_its_peer_and_goes_on_from_its_latest_state(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.docker]
 
 MOST_DARK = 16 * 1024
+LOGGED = ("payload", "signed", "padding")
 
 
 def test_dark_bytes_in_the_demo(stack: Stack, tmp_path: Path) -> None:
@@ -37,3 +38,7 @@ def test_dark_bytes_in_the_demo(stack: Stack, tmp_path: Path) -> None:
     told: dict[str, Any] = json.loads(audited.stdout)
     assert audited.returncode == 0, told
     assert told["dark"] <= MOST_DARK
+    # The demo's own capture, at the coordinator's end, shows the same crossings: none went past it.
+    own = json.loads((tmp_path / "demo-report.json").read_text())["wire"]
+    assert {part: own["parts"][part] for part in LOGGED} == {part: told["parts"][part] for part in LOGGED}
+    assert own["total"] <= told["total"]

@@ -1,5 +1,1 @@
-"""The demo: two zones train one model on this machine, what must fail is tried, and the ledgers are checked."""
-
-from isthmus.cli.demo.play import run
-
-__all__ = ["run"]
+"""The demo: two zones train one model, what must fail is tried, and the ledgers and the wire are checked."""

@@ -5,7 +5,6 @@ The rogue holds the coordinator's keys, a zone's keys, or a token inside a zone:
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import tempfile
@@ -16,7 +15,7 @@ import numpy as np
 
 from isthmus.border.app import load_genesis
 from isthmus.border.gate.framing import message_in, padded, padded_payload
-from isthmus.cli import defaults
+from isthmus.cli import defaults, interruptions
 from isthmus.cli.demo.furnish import furnish, meet
 from isthmus.cli.demo.report import Attempt
 from isthmus.cli.demo.rogue import Rogue, enrolled
@@ -24,7 +23,7 @@ from isthmus.cli.federation import officer_key
 from isthmus.contracts.approvals import STANDING_APPROVAL_TYPE
 from isthmus.contracts.crossings import Check, Contributors, HeadProof, Kind, Manifest, Receipt
 from isthmus.contracts.errors import Code, IsthmusError
-from isthmus.contracts.identifiers import Digest, JobId, SiteId
+from isthmus.contracts.identifiers import Digest, JobId, Name, SiteId
 from isthmus.contracts.inside import (
     CandidateHeader,
     CandidateStatus,
@@ -65,7 +64,7 @@ def all_of_them(home: Path, *, bare: bool = False) -> tuple[Attempt, ...]:
     """
     journal.configure("rogue", logging.CRITICAL)  # every refusal is shown as a row of its own
     with tempfile.TemporaryDirectory(prefix="isthmus-rogue-") as folder:
-        return asyncio.run(_attempts(home, Path(folder) / "home", bare=bare))
+        return interruptions.run(_attempts(home, Path(folder) / "home", bare=bare))
 
 
 async def _attempts(home: Path, copy: Path, *, bare: bool) -> tuple[Attempt, ...]:
@@ -179,8 +178,9 @@ async def _replayed(rogue: Rogue) -> Code | None:
 async def _other_group(rogue: Rogue) -> Code | None:
     order = await _accepted(rogue)
     run = SealingKey.generate().public
-    groups = (Group.MOTION, Group.PLACE)
-    await rogue.inside(CHINA, InsideRole.COMPUTE).keys(KeyRequest(order=order_id(order), groups=groups, run_key=run))
+    groups, chips = (Group.MOTION, Group.PLACE), (Name("cpu"),)
+    asked = KeyRequest(order=order_id(order), groups=groups, accelerators=chips, run_key=run)
+    await rogue.inside(CHINA, InsideRole.COMPUTE).keys(asked)
     return None
 
 

@@ -1,12 +1,13 @@
-"""The stage in containers, as headquarters sees it: `python -m isthmus.cli.demo.containers HOME NOTES HANDOVER OUT`.
+"""The stage in containers, as headquarters sees it.
+
+`python -m isthmus.cli.demo.containers HOME NOTES HANDOVER CAPTURE OUT`
 
 Headquarters holds the engineer's and the auditor's tokens and reaches its own site alone. What a zone's officers and
-operator have for it, they hand over as files (`cli.demo.notes`).
+operator have for it, they hand over as files (`cli.demo.notes`). The capture is another service's: it is read here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import sys
@@ -15,11 +16,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isthmus.cli import federation
+from isthmus.cli import audit, captures, federation, interruptions
 from isthmus.cli.demo import attacks, notes
 from isthmus.cli.demo.play import play
-from isthmus.cli.demo.stage import FLEETS, LOOKS_EVERY_S, results_in
+from isthmus.cli.demo.stage import FLEETS, LOOKS_EVERY_S, Captured, results_in, until_quiet
 from isthmus.cli.homes import Home
+from isthmus.cli.interruptions import Interrupted, ending_on_signals
 from isthmus.cli.ledger import gather
 from isthmus.cli.screen import Exit, Screen, exit_of
 from isthmus.contracts.errors import Code, Fault, IsthmusError
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
 
 HANDED_OVER_WITHIN_S = 300.0
 MAX_EVIDENCE = 1 << 28
+CROSSING, PARTIES = "crossing.pcap", "parties"
+BY = (
+    "Captured by tcpdump at headquarters' end of the crossing network, from before the zones' gates dialled: all that\n"
+    "reached its gate or left it. An auditor captures at the network itself: docs/how-to/audit-the-wire.md."
+)
 
 
 class ContainerStage:
@@ -44,12 +51,14 @@ class ContainerStage:
         home: the home of headquarters' people.
         board: where headquarters' notes stand.
         handover: a folder for each zone, with what its people hand over.
+        capture: the folder of the capture, which still goes on, with whose address is whose.
     """
 
-    def __init__(self, home: Path, board: Path, handover: Path) -> None:
+    def __init__(self, home: Path, board: Path, handover: Path, capture: Path) -> None:
         self._path = home
         self._board = board
         self._handover = handover
+        self._capture = capture
         self._job: JobId | None = None
 
     @property
@@ -90,9 +99,16 @@ class ContainerStage:
 
     def evidence(self) -> tuple[Evidence, ...]:
         """Ask the own border, and read what each zone's auditor has handed over last."""
-        own = asyncio.run(gather(self.headquarters().sites))
+        own = interruptions.run(gather(self.headquarters().sites))
         others = (self._await(self._handover / zone / notes.EVIDENCE / f"{self._job}.json") for zone in FLEETS)
         return (*own, *(canonical.load(Evidence, part, limit=MAX_EVIDENCE) for part in others))
+
+    def captured(self, target: Path) -> Captured:
+        """Copy what was captured so far."""
+        parties = tuple(audit.parsed(line) for line in self._await(self._capture / PARTIES).decode("ascii").split())
+        until_quiet(self._capture / CROSSING)
+        captures.copy(self._capture / CROSSING, target)
+        return Captured(parties, BY)
 
     def attempts(self) -> tuple[Attempt, ...]:
         """Try everything on a federation that is made for it and thrown away: no real key is at hand here."""
@@ -126,14 +142,17 @@ def _ingested(told: dict[str, Any]) -> str:
 
 def main() -> int:
     """Play; return the exit code."""
-    home, board, handover, out = map(Path, sys.argv[1:5])
+    home, board, handover, capture, out = map(Path, sys.argv[1:6])
     screen = Screen(machine=False)
-    stage = ContainerStage(home, board, handover)
+    stage = ContainerStage(home, board, handover, capture)
     try:
-        findings = play(stage, out, screen)
+        with ending_on_signals():
+            findings = play(stage, out, screen)
     except IsthmusError as error:
         screen.error(error)
         return exit_of(error)
+    except Interrupted:
+        return Exit.INTERRUPTED
     finally:
         stage.ended()
     return Exit.OK if findings.holds() else Exit.NOT_ACCEPTED

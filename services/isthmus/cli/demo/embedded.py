@@ -12,18 +12,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isthmus.cli import federation
+from isthmus.cli import federation, interruptions
 from isthmus.cli.demo import attacks
 from isthmus.cli.demo.stage import FLEETS, MINUTES, SEED, results_in
+from isthmus.cli.demo.tapped import Tap
 from isthmus.cli.homes import Home
+from isthmus.cli.interruptions import Interrupted
 from isthmus.cli.ledger import gather
-from isthmus.cli.supervisor import Interrupted, Supervisor
+from isthmus.cli.supervisor import Supervisor
 from isthmus.contracts.errors import Code, Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from isthmus.cli.demo.report import Attempt
+    from isthmus.cli.demo.stage import Captured
     from isthmus.cli.screen import Screen
     from isthmus.contracts.identifiers import JobId, SiteId
     from isthmus.contracts.inside import Evidence
@@ -41,15 +44,17 @@ def embedded(home: Path | None) -> Iterator[EmbeddedStage]:
         if home is None:
             folder = tempfile.TemporaryDirectory(prefix="isthmus-demo-", ignore_cleanup_errors=True)
             home = Path(stack.enter_context(folder)) / "home"
-        yield EmbeddedStage(home, stack.enter_context(Supervisor()))
+        tap = stack.enter_context(Tap())
+        yield EmbeddedStage(home, stack.enter_context(Supervisor()), tap)
 
 
 class EmbeddedStage:
     """A federation in one home. Every process is a real one: borders, zones, coordinator, ingest, officers."""
 
-    def __init__(self, home: Path, supervisor: Supervisor) -> None:
+    def __init__(self, home: Path, supervisor: Supervisor, tap: Tap) -> None:
         self._path = home
         self._supervisor = supervisor
+        self._tap = tap
 
     @property
     def name(self) -> str:
@@ -62,8 +67,9 @@ class EmbeddedStage:
         return self._path / "roots.json"
 
     def start(self) -> None:
-        """Make the sites and start them."""
+        """Make the sites, put the tap between their borders, and start them."""
         federation.create(self._path, federation.demo_plan())
+        self._tap.start(self._path)
         self._supervisor.start(self._path)
         self._supervisor.wait_healthy()
 
@@ -128,7 +134,11 @@ class EmbeddedStage:
 
     def evidence(self) -> tuple[Evidence, ...]:
         """Ask every border."""
-        return asyncio.run(gather(Home.open(self._path).sites))
+        return interruptions.run(gather(Home.open(self._path).sites))
+
+    def captured(self, target: Path) -> Captured:
+        """Copy the tap's tape."""
+        return self._tap.captured(target)
 
     def attempts(self) -> tuple[Attempt, ...]:
         """Try everything on a copy of this home."""
@@ -136,6 +146,7 @@ class EmbeddedStage:
 
     def keep(self, screen: Screen) -> None:
         """Leave everything running until Ctrl-C, which is how this is meant to end."""
+        self._tap.enough()  # a tape that nobody reads would fill the disk
         home = Home.open(self._path)
         api = f"http://{home.coordinator.api}"
         screen.note(f"The jobs API answers on {api}; {api}/openapi.json describes it.")

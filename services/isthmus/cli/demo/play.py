@@ -6,20 +6,19 @@ sign, happens on the stage.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isthmus.cli import bundles, defaults, verify
+from isthmus.cli import bundles, defaults, interruptions, verify
 from isthmus.cli.connections import border_of, jobs_of
-from isthmus.cli.demo import questions, report
+from isthmus.cli.demo import questions, report, wire
 from isthmus.cli.demo.embedded import embedded
 from isthmus.cli.demo.stage import FLEETS, LOOKS_EVERY_S
+from isthmus.cli.interruptions import Interrupted, ending_on_signals
 from isthmus.cli.screen import Exit, Screen
-from isthmus.cli.supervisor import Interrupted, ending_on_signals
 from isthmus.contracts.errors import Code, Fault, IsthmusError, Refusal
 from isthmus.contracts.evidence import FindingCode
 from isthmus.contracts.inside import InsideRole
@@ -32,15 +31,18 @@ if TYPE_CHECKING:
 
     from isthmus.cli.demo.questions import Headline
     from isthmus.cli.demo.stage import Stage
+    from isthmus.cli.demo.wire import WireAudit
     from isthmus.contracts.evidence import Report as Verification
     from isthmus.contracts.identifiers import JobId, SiteId
     from isthmus.contracts.inside import UsageReport
     from isthmus.contracts.jobs import JobEvent, JobResults
     from isthmus.zone.results import ZoneResults
 
-REPORT, EVIDENCE, ROOTS = "demo-report.json", "demo-evidence", "roots.json"
+REPORT, EVIDENCE, ROOTS, WIRE = "demo-report.json", "demo-evidence", "roots.json", "demo-wire.pcap"
 COSIGNED_WITHIN_S = 20.0
 """Longer than the cadence at which borders exchange heads."""
+COPIES = 3
+"""Of a capture, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def run(home: Path | None, out: Path, *, keep: bool, screen: Screen) -> int:
 
     Args:
         home: where to make the sites; a throwaway folder where None.
-        out: where report, evidence bundle and roots are written.
+        out: where report, evidence bundle, roots and capture are written.
         keep: leave the sites running for API clients until Ctrl-C.
         screen: where to write.
 
@@ -89,11 +91,14 @@ def play(stage: Stage, out: Path, screen: Screen) -> report.Findings:
     with screen.waiting("2/6  Simulating both fleets; each zone's ingest seals its drives ..."):
         stage.ingest(screen)
     screen.note("3/6  Training: 60 rounds, one model, two zones; then each adapts it for itself")
-    training = asyncio.run(_job(stage, screen))
-    with screen.waiting("4/6  Collecting the borders' evidence, and verifying it with the roots alone ..."):
-        roots, evidence = out / ROOTS, out / EVIDENCE
+    training = interruptions.run(_job(stage, screen))
+    with screen.waiting(
+        "4/6  Verifying the borders' evidence with the roots alone, and a capture of the wire with both ..."
+    ):
+        roots, evidence, capture = out / ROOTS, out / EVIDENCE, out / WIRE
         shutil.copyfile(stage.roots, roots)
         verification = _verified(stage, evidence, roots)
+        wired = _wired(stage, capture, evidence, roots)
     with screen.waiting("5/6  A rogue tries what must fail, on a throwaway copy of the borders ..."):
         attempts = stage.attempts()
     findings = report.Findings(
@@ -104,14 +109,16 @@ def play(stage: Stage, out: Path, screen: Screen) -> report.Findings:
         usage=training.usage,
         attempts=attempts,
         verification=verification,
+        wire=wired,
         seconds=time.monotonic() - began,
     )
     report.write(findings, out / REPORT)
     screen.result(
         report.as_json(findings),
         *report.tables(findings),
-        f"6/6  {findings.seconds:.0f} s. Written: {out / REPORT}, {evidence}, {roots}",
+        f"6/6  {findings.seconds:.0f} s. Written: {out / REPORT}, {evidence}, {roots}, {capture}",
         f"     isthmus verify {evidence} --roots {roots}",
+        f"     {wire.command(wired, capture, evidence, roots)}",
     )
     return findings
 
@@ -150,6 +157,20 @@ def _verified(stage: Stage, evidence: Path, roots: Path) -> Verification:
         shutil.rmtree(evidence)
     bundles.write(evidence, parts)
     return verification
+
+
+def _wired(stage: Stage, capture: Path, evidence: Path, roots: Path) -> WireAudit:
+    """Audit a capture with the evidence that was just verified.
+
+    A message that is under way when the capture is copied has no answer in it. So what is not clear is copied again:
+    the capture goes on, and what was dark in it stays dark.
+    """
+    tries = COPIES
+    while True:
+        found = wire.audited(stage.captured(capture), capture, evidence, roots)
+        tries -= 1
+        if found.report.clear or not tries:
+            return found
 
 
 async def _job(stage: Stage, screen: Screen) -> Training:

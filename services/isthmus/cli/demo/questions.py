@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from isthmus.contracts.answers import CellView, QueryView
     from isthmus.contracts.identifiers import SiteId
 
-SLOT_S = 1
 WITHIN_S = 60.0
 SOME = "*"
 """Marks a whole that lacks a zone."""
@@ -51,7 +50,7 @@ async def headlines(jobs: JobsClient, coordinator: SiteId, zones: Iterable[SiteI
         Fault: `COMPUTE_FAILED`: a question was not answered by every zone in time.
     """
     named = tuple(zones)
-    asked = [await jobs.ask(defaults.question(coordinator, named, sql, slot_s=SLOT_S)) for _, sql in HEADLINES]
+    asked = [await jobs.ask(defaults.question(coordinator, named, sql)) for _, sql in HEADLINES]
     try:
         async with asyncio.timeout(WITHIN_S):
             views = await asyncio.gather(*(jobs.answered(question.id) for question in asked))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from isthmus.cli.demo import questions
+from isthmus.cli.demo import questions, wire
 from isthmus.cli.screen import short, table
 from isthmus.contracts.crossings import RELEASES
 from isthmus.contracts.ledger import Log
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from isthmus.cli.demo.questions import Headline
+    from isthmus.cli.demo.wire import WireAudit
     from isthmus.contracts.evidence import Report as Verification
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.inside import UsageReport
@@ -62,6 +63,7 @@ class Findings:
     usage: UsageReport
     attempts: tuple[Attempt, ...]
     verification: Verification
+    wire: WireAudit
     seconds: float
 
     @property
@@ -76,8 +78,9 @@ class Findings:
         return {p.value: found[p] for p in PREDICTORS if p in found}
 
     def holds(self) -> bool:
-        """Tell whether everything that must fail did, and the ledgers were accepted."""
-        return self.verification.accepted and all(a.code == a.expected for a in self.attempts)
+        """Tell whether everything that must fail did, the ledgers were accepted, and nothing passed beside them."""
+        refused = all(a.code == a.expected for a in self.attempts)
+        return self.verification.accepted and self.wire.report.clear and refused
 
 
 def write(findings: Findings, path: Path) -> None:
@@ -113,6 +116,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
             for site in findings.verification.sites
         },
         "information_bound_bits": findings.verification.information_bound_bits,
+        "wire": wire.as_json(findings.wire),
     }
 
 
@@ -147,6 +151,7 @@ def tables(findings: Findings) -> list[RenderableType]:
         f"What they could say at most: {bits:,} bits: their payload. Updates carry no noise, so no less is claimed.\n",
         table("What must fail, tried by a rogue on a throwaway copy", ("attempt", "refused by", "code"), refused),
         table("Ledgers, checked against roots and against each other", _LEDGER_COLUMNS, ledgers),
+        *wire.tables(findings.wire),
     ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from isthmus.contracts.errors import Code, Fault
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from isthmus.cli.screen import Screen
     from isthmus.contracts.identifiers import JobId
     from isthmus.contracts.inside import Evidence
+    from isthmus.proof.wire import Party
     from isthmus.zone.results import ZoneResults
 
 FLEETS = {SiteId("cn-shanghai"): 160, SiteId("us-texas"): 32}
@@ -26,6 +29,21 @@ MINUTES = 3
 SEED = 7
 RESULTS_WITHIN_S = 120.0
 LOOKS_EVERY_S = 0.1
+QUIET_S, QUIET_WITHIN_S = 0.4, 20.0
+"""For so long must nothing pass before a capture is copied, that no message is cut in two. Borders pause longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What a capture of a stage's link needs to be audited.
+
+    Attributes:
+        parties: whose addresses are in it.
+        by: who took it and where, and so what it is worth, in a sentence or two.
+    """
+
+    parties: tuple[Party, ...]
+    by: str
 
 
 class Stage(Protocol):
@@ -57,8 +75,21 @@ class Stage(Protocol):
     def evidence(self) -> tuple[Evidence, ...]:
         """Return every site's part of the evidence, as it is now."""
 
+    def captured(self, target: Path) -> Captured:
+        """Copy all that passed between the borders until now to `target`, a pcap file."""
+
     def attempts(self) -> tuple[Attempt, ...]:
         """Try what must fail, on a throwaway federation."""
+
+
+def until_quiet(capture: Path) -> None:
+    """Wait until nothing has been written to a capture for a while; not for ever."""
+    deadline = time.monotonic() + QUIET_WITHIN_S
+    size, since = capture.stat().st_size, time.monotonic()
+    while time.monotonic() < deadline and time.monotonic() - since < QUIET_S:
+        if (now := capture.stat().st_size) != size:
+            size, since = now, time.monotonic()
+        time.sleep(LOOKS_EVERY_S)
 
 
 async def results_in(folder: Path, job: JobId, within_s: float = RESULTS_WITHIN_S) -> ZoneResults:

@@ -29,9 +29,8 @@ from isthmus.cli.homes import Home
 from isthmus.contracts.errors import Code, Fault, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
-    from types import FrameType
 
     from isthmus.cli.homes import SiteHome
     from isthmus.contracts.identifiers import SiteId
@@ -41,7 +40,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 10.0
 SETTLED_S = 10.0
 """A process that lived this long starts its waits anew when it dies."""
 GRACE_S = 8.0
-HEALTHY_WITHIN_S = 60.0
+HEALTHY_WITHIN_S = 180.0
 HEAD_START_S = 20.0
 LOOK_AGAIN_S = 0.05
 TRIES = 3
@@ -297,39 +296,6 @@ class _Supervised:
                 return self._site.api
             case Part.ZONE | Part.KEEPER:
                 return None
-
-
-class Interrupted(BaseException):
-    """A signal that asks this process to end.
-
-    Attributes:
-        number: the signal's number.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@contextlib.contextmanager
-def ending_on_signals() -> Iterator[None]:
-    """Raise `Interrupted` in the main thread on SIGINT, SIGTERM or SIGHUP, once: what then stops is not disturbed.
-
-    Put it around a `with Supervisor()`.
-    """
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def end(number: int, _: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _answers(address: str) -> bool:

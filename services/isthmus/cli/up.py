@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from isthmus.cli.homes import DEFAULT_HOME
+from isthmus.cli.interruptions import Interrupted, ending_on_signals
 from isthmus.cli.options import HomeFolder, Json, Sites
 from isthmus.cli.screen import Exit, Screen, table
-from isthmus.cli.supervisor import HEALTHY_WITHIN_S, Interrupted, ProcessView, State, Supervisor, ending_on_signals
+from isthmus.cli.supervisor import HEALTHY_WITHIN_S, ProcessView, State, Supervisor
 
 
 def up(

@@ -13,6 +13,7 @@ from isthmus.contracts.tensors import TensorSpec
 from isthmus.coordinator.plans import Recipe
 from isthmus.learning import weights
 from isthmus.proof.sealing import SealingKey
+from isthmus.zone.compute import CPU
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +78,7 @@ class IdleOpening:
     def __init__(self, order: Order) -> None:
         self._order = order
         self.run_keys = (SealingKey.generate().public,)
+        self.accelerators = (CPU,)
 
     def open(self, grants: Sequence[KeyGrant]) -> IdleRun:
         return IdleRun(self._order)

@@ -3,7 +3,8 @@
 A border or a keeper dies at each move that `<folder>/dooms` names, the first time that it comes there. What has struck
 is written to `<folder>/struck` before. Each life is a process of its own, forked from one that has only imported: so a
 new one is there at once, and has nothing of the last one but its files. A keeper also kills its gate, at the moves that
-`<folder>/gate-dooms` names: the gate is then in the middle of the call that brought the move about.
+`<folder>/gate-dooms` names: the gate is then in the middle of the call that brought the move about. A border kills the
+coordinator behind it at the moves that `<folder>/coordinator-dooms` names, where there are such.
 """
 
 from __future__ import annotations
@@ -34,24 +35,23 @@ async def main(part: str, folder: Path) -> None:
     if part == "gate":
         (folder / "gate.pid").write_text(str(os.getpid()))
         await gate_app.run(settings, stop)
-    elif part == "keeper":
-        dies, kills = killing(folder), killing_the_gate(folder)
+    else:
+        dies = killing(folder)
+        kills = killing_another(folder, "gate" if part == "keeper" else "coordinator")
 
         def observe(move: Move) -> None:
             kills(move)
             dies(move)
 
-        await keeper_app.run(settings, stop, observe)
-    else:
-        await app.run(settings, stop, killing(folder))
+        await (keeper_app if part == "keeper" else app).run(settings, stop, observe)
 
 
-def killing_the_gate(folder: Path) -> Callable[[Move], None]:
-    """Return what watches a keeper's moves, and kills the gate of its border."""
-    struck = folder / "gate-struck"
+def killing_another(folder: Path, part: str) -> Callable[[Move], None]:
+    """Return what watches a border's moves, and kills another part of its site."""
+    struck, dooms = folder / f"{part}-struck", folder / f"{part}-dooms"
     struck.touch()
     striking = threading.Lock()
-    left = set((folder / "gate-dooms").read_text().split()) - set(struck.read_text().split())
+    left = set(dooms.read_text().split() if dooms.exists() else ()) - set(struck.read_text().split())
 
     def observe(move: Move) -> None:
         here = f"{move.direction}-{move.state}-{move.moment}"
@@ -59,7 +59,7 @@ def killing_the_gate(folder: Path) -> Callable[[Move], None]:
             if here not in left:
                 return
             with contextlib.suppress(ProcessLookupError):  # it has died just before, and is not up again: next time
-                os.kill(int((folder / "gate.pid").read_text()), signal.SIGKILL)
+                os.kill(int((folder / f"{part}.pid").read_text().split()[-1]), signal.SIGKILL)
                 left.remove(here)
                 with struck.open("a") as file:
                     file.write(f"{here}\n")

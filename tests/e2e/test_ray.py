@@ -217,6 +217,10 @@ class DoomedOpening:
     def run_keys(self) -> tuple[HpkeKey, ...]:
         return self.of.run_keys
 
+    @property
+    def accelerators(self) -> tuple[Name, ...]:
+        return self.of.accelerators
+
     def open(self, grants: Sequence[KeyGrant]) -> Run:
         run, dooms = self.of.open(grants), self.dooms
         train = run.train
@@ -274,6 +278,7 @@ def test_an_order_whose_shard_is_killed_is_done_once_and_charged_once(cluster: R
     internal = [INTERNAL_ENTRY.validate_json(text) for text in borders.zone.keeper.evidence().entries[Log.INTERNAL]]
     released = [entry.run for entry in internal if isinstance(entry, KeysReleased)]
     assert len(released) == len(set(released)) == 4, "two shards, opened twice, each with a key of its own"
+    assert {entry.accelerators for entry in internal if isinstance(entry, KeysReleased)} == {("cpu",)}
     (accepted,) = (entry for entry in internal if isinstance(entry, OrderAccepted))
     (closed,) = (entry for entry in internal if isinstance(entry, OrderClosed))
     drafted = [entry for entry in internal if isinstance(entry, Drafted)]

@@ -120,7 +120,10 @@ def ingest(scene: Scene, store: ObjectStore, *, vehicles: int = 25, freeze: bool
 def scan(scene: Scene, store: ObjectStore) -> int:
     """Open the order's files as compute does; return the number of vehicles."""
     opening = InProcessCompute(store).prepare(ORDER)
-    requests = [KeyRequest(order=order_id(ORDER), groups=(Group.MOTION,), run_key=key) for key in opening.run_keys]
+    asked, chips = order_id(ORDER), opening.accelerators
+    requests = [
+        KeyRequest(order=asked, groups=(Group.MOTION,), accelerators=chips, run_key=key) for key in opening.run_keys
+    ]
     try:
         opened = opening.open([scene.keeper(CN).files.grant(request) for request in requests])
     finally:

@@ -85,6 +85,7 @@ def test_an_order_has_a_key_for_each_part_of_compute(computes: dict[str, Compute
     for name, shards in KINDS.items():
         opening = computes[name].prepare(an_order())
         assert len(opening.run_keys) == max(1, shards)
+        assert opening.accelerators == ("cpu",)
         keys += opening.run_keys
         opening.close()
     assert len(set(keys)) == len(keys)

@@ -168,6 +168,10 @@ def keys_after_closing(forge: Forge) -> None:
     log.append(log[forge.internal(CN, KeysReleased)].model_copy(update={"at": log[-1].at}))
 
 
+def keys_for_chips_that_are_not_permitted(forge: Forge) -> None:
+    forge.edit(CN, forge.internal(CN, KeysReleased), accelerators=(Name("cpu"), Name("h100")))
+
+
 def reserved_less_than_spent(forge: Forge) -> None:
     forge.edit(CN, forge.internal(CN, OrderAccepted), reserved_bits=8)
 
@@ -247,6 +251,7 @@ RULES: list[tuple[FindingCode, Any]] = [
     (F.ORDER_OVER, released_after_expiry),
     (F.KEYS_WITHOUT_ORDER, keys_for_no_order),
     (F.KEYS_WITHOUT_ORDER, keys_after_closing),
+    (F.ACCELERATOR_NOT_PERMITTED, keys_for_chips_that_are_not_permitted),
     (F.BUDGET_OVERSPENT, reserved_less_than_spent),
     (F.BUDGET_DISAGREES, closed_with_too_little_spent),
     (F.BUDGET_DISAGREES, charge_of_a_refused_candidate_hidden),

@@ -36,6 +36,10 @@ def no_budget_at_all(forge: Forge) -> None:
     forge.replace_genesis(lambda g: g.model_copy(update={"privacy": None}), CN)
 
 
+def a_longer_slot_than_was_asked_for(forge: Forge) -> None:
+    forge.replace_genesis(lambda g: g.model_copy(update={"minimum_slot_s": 3_600}), CN)
+
+
 def reservation_kept_back(forge: Forge) -> None:
     forge.drop(CN, forge.internal(CN, PrivacyReserved))
 
@@ -102,6 +106,7 @@ def answer_that_counts_its_vehicles(forge: Forge) -> None:
 RULES = [
     (F.PRIVACY_OVERSPENT, a_smaller_budget_than_was_spent),
     (F.PRIVACY_OVERSPENT, no_budget_at_all),
+    (F.SLOT_TOO_SHORT, a_longer_slot_than_was_asked_for),
     (F.PRIVACY_DISAGREES, reservation_kept_back),
     (F.PRIVACY_DISAGREES, reservation_of_nothing),
     (F.PRIVACY_DISAGREES, reservation_of_few_orders_of_divergence),

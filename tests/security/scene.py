@@ -315,10 +315,20 @@ def refusal(code: Code) -> Iterator[None]:
     assert raised.value.code is code, raised.value
 
 
-def grant_of(scene: Scene, zone: SiteId, order: OrderId, groups: tuple[Group, ...] = (Group.MOTION,)) -> KeyGrant:
+CPU = (Name("cpu"),)
+
+
+def grant_of(
+    scene: Scene,
+    zone: SiteId,
+    order: OrderId,
+    groups: tuple[Group, ...] = (Group.MOTION,),
+    accelerators: tuple[Name, ...] = CPU,
+) -> KeyGrant:
     """Ask a zone's border for an order's keys."""
-    run = SealingKey.generate()
-    return scene.keeper(zone).files.grant(KeyRequest(order=order, groups=groups, run_key=run.public))
+    run = SealingKey.generate().public
+    asked = KeyRequest(order=order, groups=groups, accelerators=accelerators, run_key=run)
+    return scene.keeper(zone).files.grant(asked)
 
 
 OFFICERS = {

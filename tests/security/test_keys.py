@@ -29,13 +29,17 @@ from isthmus.proof import canonical
 from isthmus.proof.ids import file_key_context, order_id
 from isthmus.proof.sealing import SealingKey, wrap
 from isthmus.proof.signing import SigningKey
-from security.scene import CN, DATASET, DAY, HQ, US, Scene, file_of, grant_of, order_for, refusal, unharmed
+from security.scene import CN, CPU, DATASET, DAY, HQ, US, Scene, file_of, grant_of, order_for, refusal, unharmed
 
 if TYPE_CHECKING:
     from isthmus.contracts.inside import KeyGrant
 
 ORDER = order_for(CN)
 ID = order_id(ORDER)
+
+
+def request_for(run: HpkeKey) -> KeyRequest:
+    return KeyRequest(order=ID, groups=(Group.MOTION,), accelerators=CPU, run_key=run)
 
 
 def opened(grant: KeyGrant, run: SealingKey) -> list[bytes]:
@@ -51,7 +55,7 @@ def opened(grant: KeyGrant, run: SealingKey) -> list[bytes]:
 def test_an_accepted_order_brings_the_keys_it_names_and_one_entry(scene: Scene) -> None:
     before = scene.picture(CN)
     run = SealingKey.generate()
-    grant = scene.keeper(CN).files.grant(KeyRequest(order=ID, groups=(Group.MOTION,), run_key=run.public))
+    grant = scene.keeper(CN).files.grant(request_for(run.public))
     assert [(file.file, file.group) for file in grant.files] == [(file_of(CN), Group.MOTION)]
     assert opened(grant, run) == [bytes(32)]
     (entry,) = scene.picture(CN).internal[len(before.internal) :]
@@ -96,7 +100,7 @@ def test_a_closed_or_expired_order_brings_no_key_after_a_restart_either(scene: S
 
 @pytest.mark.parametrize("role", [role for role in InsideRole if role is not InsideRole.COMPUTE])
 def test_the_token_of_another_role_brings_no_key(scene: Scene, role: InsideRole) -> None:
-    request = KeyRequest(order=ID, groups=(Group.MOTION,), run_key=SealingKey.generate().public)
+    request = request_for(SealingKey.generate().public)
 
     async def ask() -> None:
         transport = httpx2.ASGITransport(app=scene.border(CN).inside)
@@ -112,7 +116,7 @@ def test_a_run_key_that_would_share_its_secret_brings_no_key(scene: Scene) -> No
     good = SealingKey.generate().public.raw
     run = HpkeKey.from_bytes(good[:-32] + bytes(32))
     with unharmed(scene, CN), refusal(Code.MALFORMED):
-        scene.keeper(CN).files.grant(KeyRequest(order=ID, groups=(Group.MOTION,), run_key=run))
+        scene.keeper(CN).files.grant(request_for(run))
 
 
 # ---- files that ingest did not write

@@ -11,13 +11,15 @@ import pytest
 
 from isthmus.contracts.crossings import Check, Contributors, Kind
 from isthmus.contracts.errors import Code
-from isthmus.contracts.inside import CandidateHeader, CloseOrder, InsideRole
+from isthmus.contracts.identifiers import Name
+from isthmus.contracts.inside import CandidateHeader, CloseOrder, FreezeSnapshot, InsideRole
+from isthmus.contracts.orders import DatasetRef
 from isthmus.contracts.queries import Mode, PrivacyBudget
 from isthmus.proof import accounting, canonical
 from isthmus.proof.ids import order_id
 from security import asking
 from security.asking import answer_of, ask, at_the_slot, hand_in, plan, spec, sums
-from security.scene import CN, HQ, Scene, refusal
+from security.scene import CN, DATASET, HQ, Scene, file_of, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from isthmus.contracts.orders import Order
 
+OTHER = asking.controlled(asking.spec(asking.VEHICLES))
 SMALL = PrivacyBudget(epsilon_micro=3_000_000, delta_exponent=6)
 
 
@@ -262,6 +265,22 @@ def test_a_controlled_answer_waits_for_two_organisations_and_is_not_dp(scene: Sc
     (item,) = scene.keeper(CN).review.waiting().items
     assert {event.mechanism for event in item.manifest.privacy} == {"contribution_bound", "disclosure_control"}
     assert spent(scene) == 0
+
+
+def test_officers_are_told_of_controlled_answers_about_other_snapshots(scene: Scene) -> None:
+    """The checks hold an answer against those about its own snapshot; another one may hold the same vehicles."""
+    later = DatasetRef(dataset=DATASET.dataset, snapshot=Name("2027q1"))
+    scene.keeper(CN).files.freeze(FreezeSnapshot(dataset=later, files=(file_of(CN),)))
+    told = {}
+    for number, (snapshot, query) in enumerate(
+        [(DATASET, plan()), (DATASET, asking.controlled()), (later, asking.controlled()), (later, OTHER)], start=1
+    ):
+        order = asking.asking(number, query, dataset=snapshot)
+        ask(scene, order)
+        hand_in(scene, order)
+        at_the_slot(scene)
+        told |= {item.manifest.order: item.elsewhere for item in scene.keeper(CN).review.waiting().items}
+    assert list(told.values()) == [2, 1, 1]  # the one under dp counts for nothing, nor do those about the same snapshot
 
 
 def test_a_withheld_answer_is_one_notice_at_the_slot_and_costs_what_an_answer_costs(scene: Scene) -> None:

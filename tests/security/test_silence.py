@@ -6,12 +6,15 @@ other answer that is not released, and costs as much. Peers refuse at once, with
 
 from __future__ import annotations
 
+import asyncio
 import math
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from isthmus.border.slots import at_slots
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code
 from isthmus.contracts.inside import CloseOrder
@@ -246,25 +249,90 @@ def test_an_epsilon_that_no_noise_can_state_is_refused_and_the_link_goes_on(scen
     assert scene.picture(CN).events("decided")[-1]["outcome"] == "accept"
 
 
-def test_an_answer_that_cannot_be_let_out_keeps_no_other_back(scene: Scene) -> None:
+ALTERED = {
+    "sums that do not parse": ("partials", b"{}"),
+    "vehicles that do not parse": ("contributors", b"\xff"),
+    "a cost that is no list": ("curve", "nonsense"),
+}
+"""Rows as a bad disk or a defect would leave them: column and value."""
+
+
+def altered(scene: Scene, order: Order, column: str, value: bytes | str) -> bytes | str:
+    """Alter one column of a question's row; return what it held."""
+    with scene.border(CN).store.transaction() as tx:
+        row = tx.row("SELECT * FROM question WHERE order_id = ?", order_id(order))
+        tx.execute(f"UPDATE question SET {column} = ? WHERE order_id = ?", value, order_id(order))  # noqa: S608 -- ours
+    assert row is not None
+    held: bytes | str = row[column]
+    return held
+
+
+@pytest.mark.parametrize("what", ALTERED)
+def test_an_answer_that_cannot_be_let_out_keeps_no_other_back(scene: Scene, what: str) -> None:
     first, second = asking.asking(1), asking.asking(2, plan(asking.spec(asking.VEHICLES)))
     for order in (first, second):
         ask(scene, order)
         hand_in(scene, order)
-    stuck = min(first, second, key=order_id)
+    stuck = min(first, second, key=order_id)  # the one that is let out first
     other = second if stuck is first else first
+    column, value = ALTERED[what]
+    held = altered(scene, stuck, column, value)
+    paid = scene.keeper(CN).statistics.view().epsilon_micro
+    with capture_logs() as logs:
+        at_the_slot(scene)
+    errors = [entry for entry in logs if entry["log_level"] == "error"]
+    assert [(entry["event"], entry["order"]) for entry in errors] == [("answer_put_off", order_id(stuck))]
+    assert answer_of(scene, other) is not None
+    assert (answer_of(scene, stuck), told(scene, stuck)) == (None, [])
+    assert scene.keeper(CN).statistics.view().epsilon_micro == paid
+    altered(scene, stuck, column, held)
+    assert scene.keeper(CN).statistics.release_due() == scene.clock.now() + asking.SLOT_S  # its next slot
+    at_the_slot(scene)
+    assert answer_of(scene, stuck) is not None
+    assert scene.keeper(CN).statistics.view().epsilon_micro == paid
+
+
+def test_an_answer_that_is_never_let_out_ends_as_not_released_with_its_last_slot(scene: Scene) -> None:
+    valid_s = 12 * asking.SLOT_S
+    order = asking.asking(1, issued_at=scene.clock.now(), expires_at=scene.clock.now() + valid_s)
+    ask(scene, order)
+    hand_in(scene, order)
+    altered(scene, order, "partials", b"{}")
+    dues = []
+    while (due := scene.keeper(CN).statistics.release_due()) is not None:
+        dues.append(due - scene.clock.now())
+        assert told(scene, order) == []
+        scene.clock.advance(dues[-1])
+    scene.carry()
+    assert dues == [asking.SLOT_S * n for n in (1, 1, 2, 4, 4)]  # at 1, 2, 4, 8 slots, and the last before it expires
+    assert [(kind, code) for kind, code, _ in told(scene, order)] == [(Kind.NOTICE, Code.NOT_RELEASED)]
+    assert [e["outcome"] for e in scene.picture(CN).events("privacy_settled")] == ["spent"]
+    assert scene.keeper(CN).statistics.view().epsilon_micro == 1_000_000
+
+
+def test_what_cannot_even_be_put_off_to_a_slot_stops_neither_the_others_nor_the_border(scene: Scene) -> None:
+    """The order's own row is gone: nothing says when its slots are, or whom to tell."""
+    lost, other = asking.asking(1), asking.asking(2, plan(asking.spec(asking.VEHICLES)))
+    for order in (lost, other):
+        ask(scene, order)
+        hand_in(scene, order)
     with scene.border(CN).store.transaction() as tx:
-        body = tx.row("SELECT partials FROM question WHERE order_id = ?", order_id(stuck))
-        tx.execute("UPDATE question SET partials = ? WHERE order_id = ?", b"{}", order_id(stuck))
+        tx.execute("UPDATE orders SET body = ? WHERE id = ?", b"{}", order_id(lost))
     scene.clock.advance(asking.SLOT_S)
-    with refusal(Code.MALFORMED):
-        scene.keeper(CN).statistics.release_due()
+
+    async def until_the_other_has_left() -> None:
+        stop = asyncio.Event()
+        serving = asyncio.create_task(at_slots(scene.keeper(CN).statistics, scene.clock, stop))
+        async with asyncio.timeout(20):
+            while scene.keeper(CN).statistics.view().open > 1:
+                await asyncio.sleep(0)
+        assert not serving.done()
+        stop.set()
+        await serving
+
+    asyncio.run(until_the_other_has_left())
     scene.carry()
     assert answer_of(scene, other) is not None
-    assert answer_of(scene, stuck) is None
-    assert body is not None
-    with scene.border(CN).store.transaction() as tx:
-        tx.execute("UPDATE question SET partials = ? WHERE order_id = ?", body["partials"], order_id(stuck))
-    scene.keeper(CN).statistics.release_due()
-    scene.carry()
-    assert answer_of(scene, stuck) is not None
+    later = scene.keeper(CN).statistics.release_due()
+    assert later is not None
+    assert later > scene.clock.now() + asking.SLOT_S

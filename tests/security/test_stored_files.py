@@ -53,7 +53,10 @@ def ingested(scene: Scene) -> InProcessCompute:
 def open_order(scene: Scene, compute: InProcessCompute) -> int:
     """Take the order's keys and open its files; return the number of vehicles."""
     opening = compute.prepare(ORDER)
-    requests = [KeyRequest(order=order_id(ORDER), groups=(Group.MOTION,), run_key=key) for key in opening.run_keys]
+    asked, chips = order_id(ORDER), opening.accelerators
+    requests = [
+        KeyRequest(order=asked, groups=(Group.MOTION,), accelerators=chips, run_key=key) for key in opening.run_keys
+    ]
     opened = opening.open([scene.keeper(CN).files.grant(request) for request in requests])
     vehicles = opened.contributors.vehicles + opened.evaluators.vehicles
     opened.close()

@@ -20,6 +20,7 @@ from isthmus.learning import weights
 from isthmus.proof import canonical, signing
 from isthmus.proof.ids import file_aad, file_key_context
 from isthmus.proof.sealing import SealingKey
+from isthmus.zone.compute import CPU
 from isthmus.zone.settings import ZoneSettings
 from isthmus.zone.store import DirectoryStore
 from isthmus.zone.vault import open_group
@@ -182,6 +183,7 @@ class QuickOpening:
         self._trouble = trouble
         self._key = SealingKey.generate()
         self.run_keys = (self._key.public,)
+        self.accelerators = (CPU,)
 
     def open(self, grants: Sequence[KeyGrant]) -> QuickRun:
         tables = [self._table(file, self._key) for grant in grants for file in grant.files]

@@ -48,8 +48,13 @@ def needed() -> None:
 
 
 def free_block() -> int:
-    """Return the first of `BLOCK` ports of which none is taken, below those that the system hands out by itself."""
-    for first in range(20_000, 30_000, BLOCK):
+    """Return the first of `BLOCK` ports of which none is taken, below those that the system hands out by itself.
+
+    Where the search begins depends on the process: two runs on one machine do not choose the same ones.
+    """
+    blocks = range(20_000, 30_000, BLOCK)
+    start = os.getpid() % len(blocks)
+    for first in (*blocks[start:], *blocks[:start]):
         with contextlib.ExitStack() as held:
             try:
                 for port in range(first, first + BLOCK):

@@ -83,7 +83,10 @@ class MortalWorld(World):
         calls, writes: how often what stands behind a border called it, and changed its own database.
         meanwhile: what happens, once, while a border makes a move.
         answered: set when a call of one name was answered to a site.
+        recipes: the algorithms that the coordinator knows.
     """
+
+    recipes = tiny.RECIPES
 
     def __init__(
         self,
@@ -161,7 +164,7 @@ class MortalWorld(World):
         if life.site == HQ:
             settings = CoordinatorSettings.load(life.folder)
             client = self.client(HQ, InsideRole.SUBMITTER, life)
-            coordinator = coordinator_app.assemble(settings, client, self.clock, tiny.RECIPES)
+            coordinator = coordinator_app.assemble(settings, client, self.clock, self.recipes)
             self.coordinator = coordinator
             life.cut += [coordinator.store.close, coordinator.bell.close]
             self._watch_writes(life, coordinator.store._db)

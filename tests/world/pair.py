@@ -214,7 +214,8 @@ class Pair:
 
     def take_keys(self, zone: SiteId, order: OrderId) -> None:
         """Have the keys of an order released to a run."""
-        request = KeyRequest(order=order, groups=(Group.MOTION,), run_key=SealingKey.generate().public)
+        run = SealingKey.generate().public
+        request = KeyRequest(order=order, groups=(Group.MOTION,), accelerators=(Name("cpu"),), run_key=run)
         self.keeper(zone).files.grant(request)
 
     def release(

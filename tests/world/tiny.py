@@ -16,6 +16,7 @@ from isthmus.coordinator.plans import Recipe
 from isthmus.learning import weights
 from isthmus.learning.aggregate import federated_average
 from isthmus.proof.sealing import SealingKey
+from isthmus.zone.compute import CPU
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,7 @@ class TinyOpening:
     def __init__(self, zone: SiteId) -> None:
         self._zone = zone
         self.run_keys = (SealingKey.generate().public,)
+        self.accelerators = (CPU,)
 
     def open(self, grants: Sequence[KeyGrant]) -> TinyRun:
         return TinyRun(self._zone)

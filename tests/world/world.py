@@ -102,7 +102,7 @@ class World:
         self.observers: dict[SiteId, Callable[[Move], None]] = {}
         self.sites: dict[SiteId, SiteProcesses] = {}
         if not (home / "roots.json").exists():
-            federation.create(home, federation.demo_plan(), self.clock)
+            federation.create(home, dataclasses.replace(federation.demo_plan(), minimum_slot_s=1), self.clock)
 
     # ---- starting and stopping
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from isthmus.border.archive import ArchiveSettings
-from isthmus.contracts.errors import Code, Fault
+from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import SiteId
 from isthmus.contracts.roster import Genesis
 from isthmus.kit.serving import Address
@@ -76,7 +76,7 @@ def load_genesis(home: Path) -> Genesis:
     """Read the genesis that set-up wrote.
 
     Raises:
-        Fault: there is none.
+        Fault: there is none, or none that this release reads.
     """
     try:
         return canonical.load(Genesis, (home / "genesis.json").read_bytes(), limit=MAX_GENESIS)
@@ -86,6 +86,13 @@ def load_genesis(home: Path) -> Genesis:
             f"There is no genesis in {home}.",
             why=error.strerror or "",
             remedy="Run `isthmus setup`.",
+        ) from error
+    except Refusal as error:
+        raise Fault(
+            Code.CONFIGURATION,
+            f"The genesis in {home} is not one that this release reads.",
+            why="Another release wrote it, or it was changed.",
+            remedy="Run the release that wrote it, or make new sites with `isthmus setup`. Nothing was changed.",
         ) from error
 
 

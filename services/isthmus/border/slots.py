@@ -1,7 +1,7 @@
 """Letting answers out at their slots: the one thing in a border that goes by the clock and not by who asks.
 
-It sleeps until the next slot that something waits for, or until sums come in. What cannot be let out stays where it
-is and is tried again once a second; what else is due leaves all the same.
+It sleeps until the next slot that something waits for, or until sums come in. What the machine does not let out (no
+room, no ledger) stays where it is and is tried again once a second; what else is due leaves all the same.
 """
 
 from __future__ import annotations

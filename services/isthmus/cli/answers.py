@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from isthmus.contracts.answers import CellView, Explanation, Point, QueryView, ZoneAnswer
+    from isthmus.contracts.answers import CellView, Explanation, Point, QueryView, ZoneAnswer, ZoneCost
 
 MICRO = 1_000_000
 HIDDEN = "hidden"
@@ -88,6 +88,8 @@ def _numbers(view: QueryView, cells: Sequence[CellView | None]) -> Iterator[tupl
             yield place, column.label + unit, 0
             continue
         points = next((c.columns[place].points for c in cells if c is not None and c.columns), ())
+        if not points:  # no bin is told: one line says so
+            yield place, column.label, 0
         for number, point in enumerate(points):
             ends = f"{(point.from_micro or 0) / MICRO:g} to {(point.to_micro or 0) / MICRO:g}"
             yield place, f"{column.label}: {ends}", number
@@ -132,6 +134,16 @@ def epsilon(epsilon_micro: int, delta_exponent: int) -> str:
     return f"epsilon {epsilon_micro / MICRO:g} (delta 1e-{delta_exponent})"
 
 
+def _percent(ppm: int | None) -> str:
+    return "-" if ppm is None else f"{ppm / 10_000:.1f} %"
+
+
+def _takes(cost: ZoneCost) -> str:
+    if cost.repeated:
+        return "nothing: asked before"
+    return _percent(cost.share_ppm) + (": more than is left" if cost.fits is False else "")
+
+
 def explained(found: Explanation) -> list[RenderableType]:
     """Return a dry run for people."""
     plan = found.plan
@@ -141,7 +153,8 @@ def explained(found: Explanation) -> list[RenderableType]:
             c.zone,
             cost,
             epsilon(c.budget.epsilon_micro, c.budget.delta_exponent) if c.budget else "not known here",
-            "-" if c.share_ppm is None else f"{c.share_ppm / 10_000:.1f} %",
+            _percent(c.spent_ppm),
+            _takes(c),
         )
         for c in found.costs
     ]
@@ -154,10 +167,8 @@ def explained(found: Explanation) -> list[RenderableType]:
         for e in found.expected
     ]
     return [
-        f"{found.sql}\n{found.cells} cells. Nothing was asked, and no budget touched.\n",
-        table("Cost", ("zone", "cost", "of its whole budget", "share"), shares),
-        table(
-            "Expected error of a cell in one zone (half of the 95 % bar)", ("figure", "error", "in a cell of"), errors
-        ),
+        f"{found.sql}\n{found.cells} cell{'s' * (found.cells > 1)}. Nothing was asked, and no budget touched.\n",
+        table("Cost", ("zone", "cost", "whole budget", "of it gone for answers", "this one would take"), shares),
+        table("Expected error in one zone", ("figure", "half of the 95 % bar", "in a cell of"), errors),
         table("Checked, in this order", ("what",), [(check,) for check in found.checks]),
     ]

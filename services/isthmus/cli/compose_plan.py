@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum, unique
 from typing import TYPE_CHECKING
 
+from isthmus.cli.federation import dry_run_lines
 from isthmus.contracts.inside import InsideRole
 from isthmus.contracts.roster import PersonRole
 
@@ -161,6 +162,7 @@ def _coordinator(hub: SitePlan, plan: FederationPlan) -> Volume:
         'listen_host = "0.0.0.0"',
         f"listen_port = {API_PORT}",
         f"officers = [{officers}]",
+        *dry_run_lines(plan),
     ]
     copies = _of(hub, [_token(InsideRole.SUBMITTER), "tokens/people.toml"])
     return Volume(f"{hub.id}-coordinator", Owner.COORDINATOR, copies, (("settings.toml", _text(lines)),))

@@ -15,7 +15,7 @@ import hashlib
 import shutil
 import socket
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 from isthmus.analytics import algorithm as statistics
 from isthmus.border.keeper.keystore import FileKeyStore
 from isthmus.border.keeper.policy import Policy
+from isthmus.contracts.answers import SLOT_S
 from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import Digest, Name, OrganisationId, PersonId, SiteId
 from isthmus.contracts.inside import InsideRole
@@ -41,6 +42,8 @@ from isthmus.proof import canonical
 from isthmus.proof.signing import SigningKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from isthmus.border.keeper.keystore import BorderKeys
     from isthmus.kit.clock import Clock
 
@@ -57,14 +60,18 @@ DEMO_QUOTAS = Quotas(
 DEMO_PRIVACY = PrivacyBudget(epsilon_micro=16_000_000, delta_exponent=6)
 """What all answers about one zone's vehicles may cost together, for ever."""
 
+PERMITTED = (Name("cpu"),)
+"""Classes of chips to which a zone's genesis lets keys go, unless the officers agree on others."""
+
 
 @dataclass(frozen=True, slots=True)
 class SitePlan:
-    """A site to be made."""
+    """A site to be made. A zone's genesis permits `accelerators`, the classes of chips that its orders may run on."""
 
     id: SiteId
     jurisdiction: Name
     part: Literal["zone", "coordinator"]
+    accelerators: tuple[Name, ...] = PERMITTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class FederationPlan:
     persons: tuple[PersonPlan, ...]
     quotas: Quotas = DEMO_QUOTAS
     privacy: PrivacyBudget = DEMO_PRIVACY
+    minimum_slot_s: int = SLOT_S
     algorithms: tuple[Algorithm, ...] = ()
 
 
@@ -114,6 +122,24 @@ def demo_plan() -> FederationPlan:
             Algorithm(name=statistics.NAME, digest=statistics.digest()),
         ),
     )
+
+
+def permitting(plan: FederationPlan, said: Iterable[tuple[SiteId, Name]]) -> FederationPlan:
+    """Return `plan` with the classes of chips that are said of zones; a zone of which nothing is said keeps its own.
+
+    Raises:
+        Refusal: `NOT_FOUND`: a site is no zone of the plan.
+    """
+    wanted: dict[SiteId, set[Name]] = {}
+    for site, accelerator in said:
+        wanted.setdefault(site, set()).add(accelerator)
+    zones = [site.id for site in plan.sites if site.part == "zone"]
+    if strange := sorted(wanted.keys() - set(zones)):
+        raise Refusal(Code.NOT_FOUND, f"{strange[0]} is no zone.", remedy=f"Use one of: {', '.join(zones)}.")
+    sites = (
+        replace(site, accelerators=tuple(sorted(wanted[site.id]))) if site.id in wanted else site for site in plan.sites
+    )
+    return replace(plan, sites=tuple(sites))
 
 
 def create(home: Path, plan: FederationPlan, clock: Clock | None = None) -> None:
@@ -255,6 +281,8 @@ def _make_site(
         algorithms=plan.algorithms,
         quotas=plan.quotas,
         privacy=plan.privacy if site.part == "zone" else None,
+        minimum_slot_s=plan.minimum_slot_s,
+        accelerators=tuple(sorted(site.accelerators)) if site.part == "zone" else (),
         created_at=now,
     )
     (directory / "genesis.json").write_bytes(canonical.dump(genesis))
@@ -275,7 +303,7 @@ def _settings(site: SitePlan, plan: FederationPlan, ports: list[int]) -> str:
             f'border_url = "http://127.0.0.1:{own}"',
             f"listen_port = {api}",
             f"officers = [{officers}]",
-            *(line for zone in plan.sites if zone.part == "zone" for line in _budget(zone, plan.privacy)),
+            *dry_run_lines(plan),
         ]
     else:
         hub = plan.sites[0].id
@@ -288,14 +316,15 @@ def _settings(site: SitePlan, plan: FederationPlan, ports: list[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _budget(zone: SitePlan, budget: PrivacyBudget) -> tuple[str, ...]:
-    """Return what the coordinator is told of a zone's budget, which its genesis fixes."""
-    return (
-        "",
-        f"[coordinator.budgets.{zone.id}]",
-        f"epsilon_micro = {budget.epsilon_micro}",
-        f"delta_exponent = {budget.delta_exponent}",
-    )
+def dry_run_lines(plan: FederationPlan) -> Iterator[str]:
+    """Yield what a coordinator's settings say of what the zones' geneses fix: dry runs go by it."""
+    zones = [site for site in plan.sites if site.part == "zone"]
+    for zone in zones:
+        yield from ("", f"[coordinator.budgets.{zone.id}]")
+        yield f"epsilon_micro = {plan.privacy.epsilon_micro}"
+        yield f"delta_exponent = {plan.privacy.delta_exponent}"
+    yield from ("", "[coordinator.minimum_slots]")
+    yield from (f"{zone.id} = {plan.minimum_slot_s}" for zone in zones)
 
 
 def _write_people(home: Path, plan: FederationPlan) -> None:

@@ -23,6 +23,10 @@ app = typer.Typer(help="What the borders have logged.")
 
 MOST_ANSWERS = 10
 LATER = "Export when no job runs, or name the sites one at a time."
+OUTSIDE = (
+    "Outside the budget: updates, evaluations and disclosure-controlled answers of the same vehicles. It promises"
+    " nothing of them, nor of them and answers together."
+)
 
 
 @app.command("show")
@@ -74,10 +78,11 @@ def budget(*, site: Sites = None, home: HomeFolder = DEFAULT_HOME, json: Json = 
         for each, view in found.items()
         if view.budget is not None
     ]
-    columns = ("zone", "budget", "gone", "left", "paid for", "repeated", "open", "without this protection")
+    columns = ("zone", "budget", "gone", "left", "paid for", "repeated", "open", "releases outside it")
     Screen(machine=json).result(
         {"sites": {each: view.model_dump(mode="json") for each, view in found.items()}},
         table("Privacy of the vehicles", columns, rows),
+        *([OUTSIDE] if any(view.unprotected for view in found.values()) else []),
         *(f"{each} answers no questions." for each, view in found.items() if view.budget is None),
     )
 

@@ -23,6 +23,7 @@ from isthmus.contracts.queries import Mode
 MICRO = 1_000_000
 MODES = {mode.value.replace("_", "-"): mode for mode in Mode}
 MOST_EPSILON = 10.0
+MOST_TEXT = 4_096
 
 
 def _mode(text: str) -> Mode:
@@ -61,11 +62,13 @@ def query(
     """Ask a question of all zones, and wait for the answers: each zone's, and the whole."""
     opened = Home.open(home)
     screen = Screen(machine=json)
-    if epsilon is not None and not (mode is Mode.DP and 0 < epsilon <= MOST_EPSILON):
-        raise typer.BadParameter(f"--epsilon is above 0 and at most {MOST_EPSILON:g}, and stands with --mode dp")
+    if epsilon is not None and not (mode is Mode.DP and 1 / MICRO <= epsilon <= MOST_EPSILON):
+        raise typer.BadParameter(f"--epsilon is 0.000001 to {MOST_EPSILON:g}, and stands with --mode dp")
+    if not 0 < len(sql.strip()) <= MOST_TEXT:
+        raise typer.BadParameter(f"the question has 1 to {MOST_TEXT:,} characters")
     request = defaults.question(
         opened.coordinator.id,
-        zones or [site.id for site in opened.coordinator.roster().sites if site.part == "zone"],
+        set(zones) if zones else [site.id for site in opened.coordinator.roster().sites if site.part == "zone"],
         sql,
         mode=mode,
         epsilon_micro=round((epsilon or EPSILON_MICRO / MICRO) * MICRO) if mode is Mode.DP else None,

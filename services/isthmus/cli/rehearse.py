@@ -17,7 +17,7 @@ def demo(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FOLDER", file_okay=False, help="Where the report, bundle and roots are written."
+            "--out", metavar="FOLDER", file_okay=False, help="Where the report, bundle, roots and capture are written."
         ),
     ] = Path(),
     home: Annotated[
@@ -31,8 +31,8 @@ def demo(
 ) -> None:
     """Run two zones and a coordinator here: train one model, try what must fail, check the ledgers.
 
-    Writes demo-report.json, an evidence bundle and the roots.json that verifies it.
+    Writes demo-report.json, an evidence bundle, the roots.json that verifies it, and a capture of the wire.
     """
-    from isthmus.cli.demo import run
+    from isthmus.cli.demo.play import run
 
     raise typer.Exit(run(home, out, keep=keep, screen=Screen(machine=json)))

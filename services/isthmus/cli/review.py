@@ -248,7 +248,16 @@ def _told(item: ReviewItem) -> "list[RenderableType]":
         f"Asked: {render(spec)}\n",
         table("Would cross", (*spec.group_by, *columns), rows),
         f"Whole steps of each measure; sums are about the middle of its bounds. {again}",
+        *([_elsewhere(item)] if item.elsewhere else []),
     ]
+
+
+def _elsewhere(item: ReviewItem) -> str:
+    count = "1 answer" if item.elsewhere == 1 else f"{item.elsewhere} answers"
+    return (
+        f"Not compared with {count} about other snapshots of {item.standing.dataset.dataset}: where snapshots share"
+        " vehicles, the difference of two answers may single some out."
+    )
 
 
 def _class_of(body: StandingApproval) -> str:

@@ -215,12 +215,20 @@ class ZoneCost(Wire):
     Attributes:
         zone: its site.
         budget: the zone's whole budget as far as it is known here; it never renews.
-        share_ppm: what part of it this answer would take alone, in millionths; None where no budget is known.
+        spent_ppm: what part of it is gone for answers that have come here, in millionths, as its filter counts; None
+            where no budget is known. Questions that are open, or failed once data was touched, are not in it.
+        share_ppm: what part of it this answer would take on top of that; None where no budget is known.
+        repeated: the zone has given this answer before: it gives the same one, for nothing.
+        fits: whether the budget has room for it after what is known here; where not, the zone is bound to refuse. None
+            where no budget is known.
     """
 
     zone: SiteId
     budget: PrivacyBudget | None
+    spent_ppm: Count | None
     share_ppm: Count | None
+    repeated: bool
+    fits: bool | None
 
 
 class Explanation(Wire):

@@ -85,6 +85,8 @@ class FindingCode(StrEnum):
     NOT_ASKED_FOR = "not_asked_for"
     ALGORITHM_UNKNOWN = "algorithm_unknown"
     KEYS_WITHOUT_ORDER = "keys_without_order"
+    ACCELERATOR_NOT_PERMITTED = "accelerator_not_permitted"
+    SLOT_TOO_SHORT = "slot_too_short"
     BUDGET_OVERSPENT = "budget_overspent"
     BUDGET_DISAGREES = "budget_disagrees"
     QUOTA_EXCEEDED = "quota_exceeded"

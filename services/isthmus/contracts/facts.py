@@ -24,6 +24,11 @@ class Action(StrEnum):
     SEND = "send"
     RELEASE = "release"
     ACCEPT = "accept"
+    COMPUTE = "compute"
+
+
+UNKNOWN_ACCELERATOR = "?"
+"""Stands for a class that nobody has said. It is no name, so no list of permitted classes can hold it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +36,8 @@ class Facts:
     """What is true of one crossing at the moment of the decision.
 
     Attributes:
-        action: `send` what does not derive from data, `release` what does, `accept` what comes in.
+        action: `send` what does not derive from data, `release` what does, `accept` what comes in, `compute` what an
+            accepted order asks: may its keys go to these chips.
         kind: the crossing's kind.
         sender: who signs it.
         recipient: whom it is sealed to.
@@ -55,6 +61,11 @@ class Facts:
         mode: how the order's question is to be answered, empty where it asks none.
         catalogue_known: the question was written against the catalogue that is installed here.
         within_privacy_budget: what the question reserves fits what is left of the vehicles' privacy budget.
+        slot_s: seconds of the grid on which the order's question is answered; 0 where it asks none.
+        minimum_slot_s: how many there must be, as the genesis says.
+        accelerators: classes of chips: those that an order's keys are asked for or, of a release, all that they went
+            to, as compute said; `UNKNOWN_ACCELERATOR` alone where it is not known.
+        permitted_accelerators: classes that the genesis permits.
     """
 
     action: Action
@@ -81,3 +92,7 @@ class Facts:
     mode: str = ""
     catalogue_known: bool = False
     within_privacy_budget: bool = False
+    slot_s: int = 0
+    minimum_slot_s: int = 2**53
+    accelerators: frozenset[str] = frozenset({UNKNOWN_ACCELERATOR})
+    permitted_accelerators: frozenset[str] = frozenset()

@@ -86,10 +86,14 @@ class Deliveries(Wire):
 
 
 class KeyRequest(Wire):
-    """Ask for the keys of an order's files, sealed to a key made for this run."""
+    """Ask for the keys of an order's files, sealed to a key made for this run.
+
+    `accelerators` are the classes of all machines that the order is about to run on: compute's own word.
+    """
 
     order: OrderId
     groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=5), SortedUnique]
+    accelerators: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16), SortedUnique]
     run_key: HpkeKey
 
 
@@ -203,6 +207,8 @@ class ReviewItem(Wire):
     """A release that waits for officers, and the statements that would let it pass.
 
     The answer to a question comes with the question and with every number that would cross: it never left the zone.
+    `elsewhere` is, for one that is disclosure-controlled, how many there are about other snapshots of its dataset: it
+    was not held against those, and the same vehicles may stand behind them.
     """
 
     manifest: Manifest
@@ -213,6 +219,7 @@ class ReviewItem(Wire):
     signed_by: tuple[str, ...]
     query: QueryPlan | None = None
     answer: Answer | None = None
+    elsewhere: Count = 0
 
 
 class Review(Wire):

@@ -123,14 +123,31 @@ class PrivacySettled(Wire):
 
 
 class KeysReleased(Wire):
-    """Keys of the files and groups of one order, sealed to one run of compute. It cannot be taken back."""
+    """Keys of the files and groups of one order, sealed to one run of compute. It cannot be taken back.
+
+    `accelerators` are the classes of chips that compute said it runs the order on; `rules` let the keys go there.
+    """
 
     event: Literal["keys_released"] = "keys_released"
     order: OrderId
     run: Digest
     groups: Annotated[tuple[Group, ...], SortedUnique]
+    accelerators: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16), SortedUnique]
+    rules: Annotated[tuple[str, ...], Field(max_length=64)]
     files: Count
     commitment: Digest
+    at: UnixSeconds
+
+
+class KeysRefused(Wire):
+    """Policy did not let an order's keys go to the chips that compute named. None went out."""
+
+    event: Literal["keys_refused"] = "keys_refused"
+    order: OrderId
+    run: Digest
+    accelerators: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16), SortedUnique]
+    code: Code
+    rules: Annotated[tuple[str, ...], Field(max_length=64)]
     at: UnixSeconds
 
 
@@ -215,6 +232,7 @@ InternalEntry = Annotated[
     | PrivacyReserved
     | PrivacySettled
     | KeysReleased
+    | KeysRefused
     | Drafted
     | Decided
     | Approved

@@ -90,7 +90,20 @@ class Quotas(Wire):
 
 
 class Genesis(Wire):
-    """The first entry of a border's internal ledger: what everything after it is judged by."""
+    """The first entry of a border's internal ledger: what everything after it is judged by.
+
+    Attributes:
+        version: of this type.
+        site: whose genesis it is.
+        roster: the sites and persons it knows.
+        policy: digest of its rules and schema.
+        algorithms: what an order may name.
+        quotas: how much one peer may ask for.
+        privacy: what all answers about its vehicles may cost together; None where it answers none.
+        minimum_slot_s: the shortest slot of a question that it takes in, seconds; where not said, the longest there is.
+        accelerators: classes of chips to which an order's keys may go; where not said, none.
+        created_at: when it was made, Unix seconds.
+    """
 
     version: Literal[1]
     site: SiteId
@@ -99,6 +112,8 @@ class Genesis(Wire):
     algorithms: Annotated[tuple[Algorithm, ...], Field(max_length=64)]
     quotas: Quotas
     privacy: PrivacyBudget | None = None
+    minimum_slot_s: Annotated[int, Field(strict=True, ge=1, le=3_600)] = 3_600
+    accelerators: Annotated[tuple[Name, ...], Field(max_length=64), SortedUnique] = ()
     created_at: UnixSeconds
 
 

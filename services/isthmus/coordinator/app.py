@@ -63,7 +63,15 @@ def assemble(
     jobs = JobsApi(
         site=settings.site, store=store, registry=registry, recipes=known, people=people, bell=bell, clock=clock
     )
-    queries = Queries(site=settings.site, store=store, recipes=known, budgets=settings.budgets, bell=bell, clock=clock)
+    queries = Queries(
+        site=settings.site,
+        store=store,
+        recipes=known,
+        budgets=settings.budgets,
+        minimum_slots=settings.minimum_slots,
+        bell=bell,
+        clock=clock,
+    )
     runner = Runner(
         site=settings.site, border=border, store=store, registry=registry, recipes=known, bell=bell, clock=clock
     )

@@ -18,7 +18,7 @@ from isthmus.contracts.crossings import Contributors
 from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import CrossingId, Digest, JobId, OrderId, PersonId, SiteId
 from isthmus.contracts.jobs import CrossedEvaluation, JobEvent, JobRequest, JobResults, JobView, ModelRecord
-from isthmus.contracts.orders import Evaluation
+from isthmus.contracts.orders import Evaluation, Order
 from isthmus.contracts.queries import Answer
 from isthmus.coordinator import schema
 from isthmus.coordinator.progress import JobProgress
@@ -93,6 +93,15 @@ class Archive:
         """Return each zone's order: its id and its bytes."""
         rows = self._all("SELECT zone, id, body FROM orders WHERE job = ? ORDER BY zone", (job,))
         return {SiteId(row["zone"]): (OrderId(row["id"]), bytes(row["body"])) for row in rows}
+
+    def paid(self, zone: SiteId) -> tuple[Order, ...]:
+        """Return the orders of the questions that a zone has answered anew: its budget has paid for their answers."""
+        rows = self._all(
+            "SELECT o.body FROM answers a JOIN orders o ON o.job = a.job AND o.zone = a.zone"
+            " WHERE a.zone = ? AND NOT json_extract(CAST(a.body AS TEXT), '$.repeated') ORDER BY o.id",
+            (zone,),
+        )
+        return tuple(canonical.load(Order, row["body"]) for row in rows)
 
     def updates(self, job: JobId, slot: int) -> tuple[StoredUpdate, ...]:
         """Return the updates of a slot, by zone."""
@@ -209,7 +218,7 @@ class Archive:
             raise Fault(
                 Code.CONFIGURATION,
                 f"The coordinator's store has version {version}; this release reads {schema.VERSION}.",
-                remedy="Run the release that wrote it.",
+                remedy="Run the release that wrote it. Nothing was changed.",
             )
 
     def _progress(self, job: JobId) -> JobProgress:

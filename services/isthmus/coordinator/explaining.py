@@ -1,4 +1,8 @@
-"""A dry run: what a question would be checked for, cost and bring. From the catalogue and the plan alone."""
+"""A dry run: what a question would be checked for, cost and bring.
+
+It follows from the catalogue, the plan, and what zones have answered before. What is told of a budget is what its
+filter will count (`proof.accounting`): what an answer takes depends on the answers before it.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,17 @@ from isthmus.contracts.queries import (
     primitives,
 )
 from isthmus.contracts.tables import TABLES
+from isthmus.contracts.wire import MAX_INTEGER
 from isthmus.coordinator import answering
 from isthmus.privacy.mechanism import curve_of, noise_of
 from isthmus.proof import accounting, ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from isthmus.contracts.answers import AnswerColumns, CellColumn
     from isthmus.contracts.identifiers import SiteId
+    from isthmus.contracts.orders import Order
     from isthmus.contracts.queries import PrivacyBudget, QueryPlan
 
 MILLION = 1_000_000
@@ -37,14 +43,20 @@ ALWAYS = frozenset({FigureKind.ROWS, FigureKind.VEHICLES, FigureKind.SUM, Figure
 
 
 def explain(
-    plan: QueryPlan, columns: AnswerColumns, zones: tuple[SiteId, ...], budgets: Mapping[SiteId, PrivacyBudget]
+    plan: QueryPlan,
+    columns: AnswerColumns,
+    orders: Sequence[Order],
+    *,
+    paid: Mapping[SiteId, Sequence[Order]],
+    budgets: Mapping[SiteId, PrivacyBudget],
 ) -> Explanation:
     """Return what a question would cost and bring.
 
     Args:
         plan: how it would be answered.
         columns: the answer's columns.
-        zones: whom it would be put to.
+        orders: what would put it to each zone.
+        paid: for each zone, the orders whose answers its budget has paid for.
         budgets: the zones' budgets, where they are known.
     """
     return Explanation(
@@ -53,7 +65,7 @@ def explain(
         cells=plan.spec.domain_size(),
         mechanisms=tuple(_mechanisms(plan)),
         checks=tuple(_checks(plan)),
-        costs=tuple(_cost(plan, zone, budgets.get(zone)) for zone in zones),
+        costs=tuple(_cost(order, paid.get(order.zone, ()), budgets.get(order.zone)) for order in orders),
         expected=tuple(_expected(plan, columns)),
     )
 
@@ -67,25 +79,67 @@ def _mechanisms(plan: QueryPlan) -> Iterator[str]:
 def _checks(plan: QueryPlan) -> Iterator[str]:
     spec = plan.spec
     yield "the specification fits the catalogue that both sides have"
-    yield f"at most {spec.rows_per_vehicle} rows and {spec.groups_per_vehicle} cells of a vehicle count, values clamped"
+    rows, cells = _some(spec.rows_per_vehicle, "row"), _some(spec.groups_per_vehicle, "cell")
+    yield f"at most {rows} and {cells} of a vehicle count, values clamped"
     yield "purpose, recipients and snapshot are permitted by the zone's policy"
     if plan.mode is Mode.DP:
         yield "the zone's privacy budget has room; it is reserved when the order is accepted, and never renews"
+        yield _noised(plan)
         yield "a cell is shown only if its noised size is clearly above the smallest"
     else:
         yield "officers of two organisations approve the answer"
         yield "at least 10 vehicles a cell, none with most of it; what would give a hidden cell away is hidden too"
         yield "no difference with earlier answers about the snapshot isolates fewer than 10 vehicles"
-    yield f"an answer, or the notice that there is none, leaves at a multiple of {plan.slot_s} s after acceptance"
+    yield f"an answer, or the notice that there is none, leaves 1, 2, 4, 8 ... times {plan.slot_s} s after acceptance"
 
 
-def _cost(plan: QueryPlan, zone: SiteId, budget: PrivacyBudget | None) -> ZoneCost:
-    """Return what part of a budget one answer takes alone: as the budget counts it, at the budget's own delta."""
-    share = None
-    if budget is not None:
-        alone = accounting.epsilon_micro(curve_of(plan), budget.delta_exponent)
-        share = -(-alone * MILLION // budget.epsilon_micro)
-    return ZoneCost(zone=zone, budget=budget, share_ppm=share)
+def _some(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _noised(plan: QueryPlan) -> str:
+    """Return what the answer's noise promises: pure epsilon under Laplace's, else what its loss distribution means."""
+    epsilon = f"epsilon {plan.epsilon_micro / MILLION:g}"
+    if noise_of(plan).mechanism == "discrete_laplace":
+        return f"every number gets discrete Laplace noise: pure {epsilon}"
+    return f"every number gets discrete Gaussian noise: {epsilon} at delta 1e-{plan.delta_exponent}, by PLD"
+
+
+def _cost(order: Order, paid: Sequence[Order], budget: PrivacyBudget | None) -> ZoneCost:
+    """Return what part of a zone's budget an answer takes, as its filter counts: on top of those that it paid for."""
+    repeated = _asked(order) in {_asked(earlier) for earlier in paid}
+    if budget is None:
+        return ZoneCost(zone=order.zone, budget=None, spent_ppm=None, share_ppm=None, repeated=repeated, fits=None)
+    before = accounting.zero()
+    for earlier in paid:
+        before = accounting.add(before, _curve(earlier))
+    after = before if repeated else accounting.add(before, _curve(order))
+    spent, total = (accounting.spent_micro(curve, budget) for curve in (before, after))
+    return ZoneCost(
+        zone=order.zone,
+        budget=budget,
+        spent_ppm=_share(spent, budget),
+        share_ppm=_share(total - spent, budget),
+        repeated=repeated,
+        fits=repeated or total <= budget.epsilon_micro,
+    )
+
+
+def _asked(order: Order) -> tuple[str, ...]:
+    """Return what makes an order's question the same as another's: what it is about, and its protection."""
+    plan = order.query
+    if plan is None:
+        return ()
+    return ids.question_about(order), plan.mode, str(plan.epsilon_micro), str(plan.delta_exponent)
+
+
+def _curve(order: Order) -> accounting.Curve:
+    return accounting.zero() if order.query is None else curve_of(order.query)
+
+
+def _share(micro: int, budget: PrivacyBudget) -> int:
+    """Return the part of a budget in millionths, rounded up."""
+    return min(MAX_INTEGER, -(-micro * MILLION // budget.epsilon_micro))
 
 
 def _expected(plan: QueryPlan, columns: AnswerColumns) -> Iterator[ExpectedError]:

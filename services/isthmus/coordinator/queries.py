@@ -5,7 +5,7 @@ Rules:
 2. What a zone's answer is, is what crossed. Figures and their intervals are computed from it each time they are asked
    for, and can be computed again by anyone who has the answers.
 3. A zone that gives no answer is marked with its code; the whole says which zones it is made of.
-4. A dry run asks nobody: it follows from the catalogue and the plan alone.
+4. A dry run asks nobody: it follows from the catalogue, the plan and the answers that have come.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from isthmus.coordinator.asking import as_job, plan_of
 from isthmus.coordinator.explaining import explain
 from isthmus.coordinator.plans import make_orders
 from isthmus.coordinator.requests import read_as
+from isthmus.coordinator.slots import slot_checks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,10 @@ WAITS: Mapping[str, Literal["order", "approval", "nothing"]] = {
 """What a job's zone waits for, in the words of a question; all else is its answer."""
 
 
+UNASKED = JobId("job-0000000000000000")
+"""The job of a question that is only explained; no order carries it."""
+
+
 class Queries:
     """The questions of one coordinator."""
 
@@ -57,6 +62,7 @@ class Queries:
         store: Store,
         recipes: Mapping[Name, Recipe],
         budgets: Mapping[SiteId, PrivacyBudget],
+        minimum_slots: Mapping[SiteId, int],
         bell: Bell,
         clock: Clock,
     ) -> None:
@@ -64,6 +70,7 @@ class Queries:
         self._store = store
         self._recipes = recipes
         self._budgets = budgets
+        self._minimum_slots = minimum_slots
         self._bell = bell
         self._clock = clock
 
@@ -93,7 +100,12 @@ class Queries:
         """
         request = read_as(QueryRequest, text)
         plan, columns = plan_of(request)
-        return explain(plan, columns, tuple(data.zone for data in request.zones), self._budgets)
+        asked = as_job(request, plan)
+        orders = make_orders(asked, dict(self._recipes), job=UNASKED, issuer=self._site, now=self._clock.now())
+        paid = {order.zone: self._store.paid(order.zone) for order in orders}
+        explained = explain(plan, columns, orders, paid=paid, budgets=self._budgets)
+        slots = slot_checks(plan.slot_s, (order.zone for order in orders), self._minimum_slots)
+        return explained.model_copy(update={"checks": (*explained.checks, *slots)})
 
     def list(self) -> tuple[QueryItem, ...]:
         """Return all questions, newest first."""

@@ -29,6 +29,7 @@ class CoordinatorSettings(BaseModel):
         officers: persons who approve releases anywhere: none of them may submit jobs.
         budgets: for dry runs, each zone's privacy budget as its genesis has it: a table
             `[coordinator.budgets.<zone>]` with `epsilon_micro` and `delta_exponent`.
+        minimum_slots: for dry runs, the shortest slot that each zone's genesis lets a question have, seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class CoordinatorSettings(BaseModel):
     data: Path = Path("coordinator")
     officers: tuple[PersonId, ...] = ()
     budgets: dict[SiteId, PrivacyBudget] = Field(default_factory=dict)
+    minimum_slots: dict[SiteId, Annotated[int, Field(strict=True, ge=1, le=3_600)]] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> CoordinatorSettings:

@@ -37,6 +37,7 @@ NOT_CLAIMED = (
     "Less than the information bound: it is payload bits. Timing, counts, refusals and notices are not in it.",
     "Differential privacy of updates and evaluations: clipping, bands and minimum numbers are disclosure control.",
     "That an answer's noise is the one its charge stands for, or that compute bounded each vehicle: borders say so.",
+    "That an order ran on the chips that its keys were released to: compute says so.",
     "That algorithms and plans are fit: payloads and programs are not in a bundle; policy is not decided again.",
     "That a border's host was honest: its root can read what passed and feed policy wrong facts.",
 )

@@ -4,7 +4,7 @@
    What was decided to be released or about something that came in stands in the crossings log.
 2. An order's id is the digest of its body (`bundle_terms` reads it). An order accepted is an entry of its own, within
    the genesis' quotas.
-3. Keys go out for an accepted, open order alone.
+3. Keys go out for an accepted, open order alone, and to chips of the classes that the genesis permits.
 4. Every charge is in an entry, of a draft or of a decision. What is charged to an order covers each release, stays
    within what it reserved, and is to the bit what its closing says.
 """
@@ -124,6 +124,9 @@ def check_orders(book: Book, ledger: Ledger, diary: Diary, crossings: tuple[Cros
         opened, closed = diary.accepted.get(keys.order), diary.closed.get(keys.order)
         if opened is None or opened[0] > index or (closed is not None and closed[0] < index):
             _find(book, FindingCode.KEYS_WITHOUT_ORDER, ledger, index, "keys went out without an open order")
+        if ledger.genesis is not None and not set(keys.accelerators) <= set(ledger.genesis.accelerators):
+            detail = "keys went to chips of a class that the genesis does not permit"
+            _find(book, FindingCode.ACCELERATOR_NOT_PERMITTED, ledger, index, detail)
 
 
 def check_budgets(book: Book, ledger: Ledger, diary: Diary, crossings: tuple[Crossing, ...]) -> None:

@@ -6,6 +6,7 @@
 4. What crosses under an order is of a kind and slot that it asks for. A release names its recipients and is clipped or
    banded as it says; a model names no others.
 5. Keys go out for its column groups alone, before it expires.
+6. A zone takes in no question whose slot is shorter than its genesis asks for.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def _check_order(book: Book, ledger: Ledger, diary: Diary, c: Crossing, order: O
         return
     if ledger.genesis is not None and order.algorithm not in ledger.genesis.algorithms:
         _at(book, FindingCode.ALGORITHM_UNKNOWN, c, "its algorithm is not in the zone's genesis")
+    if ledger.genesis is not None and order.query is not None and order.query.slot_s < ledger.genesis.minimum_slot_s:
+        _at(book, FindingCode.SLOT_TOO_SHORT, c, "its question's slot is shorter than the zone's genesis asks for")
     opened = diary.accepted[manifest.order][0] if manifest.order in diary.accepted else 0
     named = (order.dataset.dataset, order.dataset.snapshot)
     if not any(i < opened and (f.dataset, f.snapshot) == named for i, f in diary.frozen.values()):

@@ -79,7 +79,7 @@ class Zone:
         """Return who trains: the cluster where the settings name one, else this process."""
         ray = self.settings.ray
         if ray is None:
-            return InProcessCompute(self.store)
+            return InProcessCompute(self.store, self.settings.accelerator)
         connection = Connection(ray.client_address, ray.token, ray.start_within_s)
         return RayCompute(connection, ray, lambda ref: self.catalogue.holdings(ref.dataset).stored_bytes)
 
@@ -87,7 +87,7 @@ class Zone:
         """Return who counts: the cluster where the settings name one, else this process."""
         ray = self.settings.ray
         if ray is None:
-            return InProcessQuestions(self.store)
+            return InProcessQuestions(self.store, self.settings.accelerator)
         connection = Connection(ray.client_address, ray.token, ray.start_within_s)
         return RayQuestions(connection, ray, lambda ref: self.catalogue.holdings(ref.dataset).stored_bytes)
 

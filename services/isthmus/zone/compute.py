@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from isthmus.contracts.crossings import Contributors
 from isthmus.contracts.errors import Code, Fault, Refusal
+from isthmus.contracts.identifiers import Name
 from isthmus.contracts.orders import Algorithm, Evaluation, Figures, Predictor
 from isthmus.contracts.raw_table import Group
 from isthmus.learning import algorithm, metrics, weights, windows
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from isthmus.zone.store import ObjectStore
 
 Buffer = bytes | bytearray | memoryview
+
+CPU = Name("cpu")
+"""The class of a machine without an accelerator."""
 
 
 class RunLost(Fault):
@@ -108,6 +112,11 @@ class Opening(Protocol):
         """The public keys, one for each part, to which the order's file keys are to be sealed. At least one."""
         ...
 
+    @property
+    def accelerators(self) -> tuple[Name, ...]:
+        """The classes of chips of all parts, sorted, each once. The border asks policy before it seals any key."""
+        ...
+
     def open(self, grants: Sequence[KeyGrant]) -> Run:
         """Load what was granted: one grant for each of `run_keys`, in their order. Blocks.
 
@@ -140,23 +149,26 @@ class Compute(Protocol):
 class InProcessCompute:
     """Trains in this process, on the motion group, with the forecaster of `isthmus.learning`."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, accelerator: Name = CPU) -> None:
+        """Take where the files are, and the class of the chip that this process trains on."""
         self._store = store
+        self._accelerator = accelerator
 
     def prepare(self, order: Order) -> InProcessOpening:
         """Check the order and make its key."""
-        return InProcessOpening(order, plan_of(order), self._store)
+        return InProcessOpening(order, plan_of(order), self._store, self._accelerator)
 
 
 class InProcessOpening:
     """One order's key in this process."""
 
-    def __init__(self, order: Order, plan: TrainingPlan, store: ObjectStore) -> None:
+    def __init__(self, order: Order, plan: TrainingPlan, store: ObjectStore, accelerator: Name) -> None:
         self._order = order
         self._plan = plan
         self._store = store
         self._key: SealingKey | None = SealingKey.generate()
         self.run_keys = (self._key.public,)
+        self.accelerators = (accelerator,)
 
     def open(self, grants: Sequence[KeyGrant]) -> InProcessRun:
         """Load, decrypt, cut into windows and split by vehicle."""

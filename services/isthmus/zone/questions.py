@@ -24,13 +24,14 @@ from isthmus.contracts.tables import TABLES
 from isthmus.proof import canonical
 from isthmus.proof.ids import catalogue_digest, order_id
 from isthmus.proof.sealing import SealingKey
-from isthmus.zone.compute import load_group
+from isthmus.zone.compute import CPU, load_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import pyarrow as pa
 
+    from isthmus.contracts.identifiers import Name
     from isthmus.contracts.inside import FileGrant, KeyGrant
     from isthmus.contracts.keys import HpkeKey
     from isthmus.contracts.orders import Order
@@ -60,6 +61,11 @@ class Asking(Protocol):
     @property
     def run_keys(self) -> tuple[HpkeKey, ...]:
         """The public keys to which the order's file keys are to be sealed. At least one."""
+        ...
+
+    @property
+    def accelerators(self) -> tuple[Name, ...]:
+        """The classes of chips of all parts, sorted, each once. The border asks policy before it seals any key."""
         ...
 
     def count(self, grants: Sequence[KeyGrant]) -> Counted:
@@ -94,23 +100,26 @@ class Questions(Protocol):
 class InProcessQuestions:
     """Counts in this process."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, accelerator: Name = CPU) -> None:
+        """Take where the files are, and the class of the chip of this process's machine."""
         self._store = store
+        self._accelerator = accelerator
 
     def prepare(self, order: Order) -> InProcessAsking:
         """Check the order and make its key."""
-        return InProcessAsking(order, question_of(order), self._store)
+        return InProcessAsking(order, question_of(order), self._store, self._accelerator)
 
 
 class InProcessAsking:
     """One question's key in this process."""
 
-    def __init__(self, order: Order, spec: QuerySpec, store: ObjectStore) -> None:
+    def __init__(self, order: Order, spec: QuerySpec, store: ObjectStore, accelerator: Name) -> None:
         self._order = order
         self._spec = spec
         self._store = store
         self._key: SealingKey | None = SealingKey.generate()
         self.run_keys = (self._key.public,)
+        self.accelerators = (accelerator,)
 
     def count(self, grants: Sequence[KeyGrant]) -> Counted:
         """Read, decrypt, bound and add up."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isthmus.contracts.errors import Code, Fault
-from isthmus.contracts.identifiers import SiteId
+from isthmus.contracts.identifiers import Name, SiteId
 from isthmus.kit.objects.place import S3Place
 from isthmus.zone.cluster.settings import RaySettings
 
@@ -45,6 +45,7 @@ class ZoneSettings(BaseModel):
         catalogue: the catalogue's file.
         results: folder of the jobs' results and adapted models.
         s3: the bucket of the sealed objects, in place of the folder `store`; None for the folder.
+        accelerator: the class of the chip that the worker's own process computes on; of a cluster, each node says its.
         ray: the cluster that computes, in place of the worker's own process; None for that.
     """
 
@@ -57,6 +58,7 @@ class ZoneSettings(BaseModel):
     store: Path = Path("store")
     catalogue: Path = Path("catalogue.db")
     results: Path = Path("results")
+    accelerator: Name = Name("cpu")
     s3: S3Settings | None = None
     ray: RaySettings | None = None
 

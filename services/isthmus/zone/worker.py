@@ -47,24 +47,23 @@ from isthmus.zone.progress import Aggregate
 from isthmus.zone.results import ZoneResults, write_results
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from isthmus.client.border import BorderClient
     from isthmus.contracts.crossings import Contributors
     from isthmus.contracts.identifiers import CrossingId, FileId, OrderId, SiteId
     from isthmus.contracts.inside import CandidateStatus, Delivery, KeyGrant
-    from isthmus.contracts.keys import HpkeKey
     from isthmus.contracts.orders import Evaluation
     from isthmus.kit.clock import Clock
     from isthmus.zone.catalogue import Catalogue
-    from isthmus.zone.compute import Compute, Run
+    from isthmus.zone.compute import Compute, Opening, Run
     from isthmus.zone.progress import Progress, Standing
-    from isthmus.zone.questions import Questions
+    from isthmus.zone.questions import Asking, Questions
 
 WAIT_S = 25.0
 WAIT_WHILE_FINISHING_S = 5.0
-REOPENINGS = 2
+REOPENINGS = 4
 """How often one step of an order is begun again after its run was lost."""
 NOT_ALLOWED = frozenset({Code.UNAUTHENTICATED, Code.FORBIDDEN})
 """Refusals of the worker itself, not of an order: it stops, since its token is wrong."""
@@ -217,16 +216,19 @@ class Worker:
         """Have the border seal the order's keys to each part of compute, and compute load the files."""
         opening = await computed(self._compute.prepare, standing.order)
         try:
-            grants = await self._granted(standing, opening.run_keys)
+            grants = await self._granted(standing, opening)
             run = await computed(opening.open, grants)
         except BaseException:
             opening.close()
             raise
         return _Opened(run, frozenset(file.file for grant in grants for file in grant.files))
 
-    async def _granted(self, standing: Standing, run_keys: Iterable[HpkeKey]) -> list[KeyGrant]:
-        """Have the border seal the order's keys to each part of a run."""
-        requests = [KeyRequest(order=standing.id, groups=standing.order.groups, run_key=key) for key in run_keys]
+    async def _granted(self, standing: Standing, run: Opening | Asking) -> list[KeyGrant]:
+        """Have the border seal the order's keys to each part of a run, having told it of the chips of all parts."""
+        requests = [
+            KeyRequest(order=standing.id, groups=standing.order.groups, accelerators=run.accelerators, run_key=key)
+            for key in run.run_keys
+        ]
         return [await patiently(partial(self._border.keys, request)) for request in requests]
 
     async def _answer(self, standing: Standing) -> None:
@@ -243,7 +245,7 @@ class Worker:
     async def _counted(self, standing: Standing) -> Aggregate:
         asking = await computed(self._questions.prepare, standing.order)
         try:
-            found = await computed(asking.count, await self._granted(standing, asking.run_keys))
+            found = await computed(asking.count, await self._granted(standing, asking))
         finally:
             asking.close()
         aggregate = Aggregate(0, found.payload, found.contributors)

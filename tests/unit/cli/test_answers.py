@@ -10,15 +10,18 @@ import pytest
 from rich.console import Console
 
 from isthmus.cli import defaults, federation, main
-from isthmus.cli.answers import rendered, shown
+from isthmus.cli.answers import explained, rendered, shown
 from isthmus.cli.demo import questions
 from isthmus.cli.demo.questions import HEADLINES, Headline
 from isthmus.cli.screen import Exit
 from isthmus.client.jobs import JobsClient
 from isthmus.contracts.answers import Point
 from isthmus.contracts.errors import Code
-from isthmus.contracts.queries import CellAnswer, Mode
-from unit.coordinator.jobs import CN, HQ, JOB, US
+from isthmus.contracts.queries import CellAnswer, Mode, PrivacyBudget
+from isthmus.coordinator.asking import as_job, plan_of
+from isthmus.coordinator.explaining import explain
+from isthmus.coordinator.plans import default_recipes, make_orders
+from unit.coordinator.jobs import CN, HQ, JOB, NOW, US
 from unit.coordinator.questions import answer, ask, crossing, notice, question, take
 from unit.coordinator.test_api import TOKENS, calling
 from unit.coordinator.test_queries import assembled, finish
@@ -114,6 +117,32 @@ def test_a_histogram_has_a_row_for_each_bin(tmp_path: Path) -> None:
     view = asked(tmp_path, question(sql="SELECT histogram(cut_ins, 3) FROM drives"), answer)
     text = printed(*rendered(view))
     assert [line for line in ("0 to 7", "7 to 14", "14 to 21") if f"histogram(cut_ins, 3): {line}" not in text] == []
+
+
+def test_a_histogram_that_nobody_shows_says_so(tmp_path: Path) -> None:
+    def hidden(plan: QueryPlan) -> Answer:
+        return answer(plan).model_copy(update={"cells": (CellAnswer(suppressed=True, values=()),)})
+
+    view = asked(tmp_path, question(sql="SELECT histogram(cut_ins, 3) FROM drives"), hidden)
+    view = view.model_copy(update={"whole": view.zones[0].cells, "zones": (view.zones[0], view.zones[0])})
+    (row,) = [line for line in printed(*rendered(view)).splitlines() if line.startswith(" histogram(cut_ins, 3)")]
+    assert row.split()[-3:] == ["hidden"] * 3
+
+
+def test_a_dry_run_says_what_is_gone_what_it_takes_and_where_it_does_not_fit() -> None:
+    plan, columns = plan_of(question())
+    orders = make_orders(as_job(question(), plan), default_recipes(), job=JOB, issuer=HQ, now=NOW)
+    small = PrivacyBudget(epsilon_micro=1_500_000, delta_exponent=6)
+    other, _ = plan_of(question(sql="SELECT count(*) FROM minutes"))
+    paid = [order.model_copy(update={"query": other}) for order in orders[:1]]
+    found = explain(plan, columns, orders, paid={CN: paid}, budgets={CN: small, US: small})
+    china, texas = [line for line in printed(*explained(found)).splitlines() if "epsilon 1 (delta 1e-6)" in line]
+    assert "66.7 %" in china.split("epsilon 1.5 (delta 1e-6)")[1]
+    assert china.rstrip().endswith(": more than is left")
+    assert "0.0 %" in texas
+    assert "more than" not in texas
+    again = explain(plan, columns, orders, paid={CN: orders[:1], US: orders[1:]}, budgets={CN: small})
+    assert printed(*explained(again)).count("nothing: asked before") == 2
 
 
 def test_disclosure_control_says_that_it_is_not_differential_privacy(tmp_path: Path) -> None:

@@ -136,6 +136,28 @@ def test_setup_overwrites_nothing_and_prints_no_secret(tmp_path: Path, capsys: p
     assert (home / "roots.json").read_bytes() == before
 
 
+def test_setup_writes_what_the_geneses_are_to_permit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    chips = ["--accelerator", "us-texas=h100", "--accelerator", "us-texas=cpu"]
+    assert main.run(["setup", "--home", str(home), *chips, "--minimum-slot", "30", "--json"]) == Exit.OK
+    geneses = {site: json.loads((home / site / "genesis.json").read_bytes()) for site in ("cn-shanghai", "us-texas")}
+    assert {site: genesis["accelerators"] for site, genesis in geneses.items()} == {
+        "cn-shanghai": ["cpu"],
+        "us-texas": ["cpu", "h100"],
+    }
+    assert {genesis["minimum_slot_s"] for genesis in geneses.values()} == {30}
+    capsys.readouterr()
+    other = ["setup", "--home", str(tmp_path / "other"), "--accelerator"]
+    for said, ended, told in (
+        ("de-berlin=cpu", Exit.REFUSED, "Use one of: cn-shanghai, us-texas."),
+        ("us-texas", Exit.USAGE, "us-texas=h100"),
+        ("us-texas=H 100", Exit.USAGE, "us-texas=h100"),
+    ):
+        assert main.run([*other, said]) == ended
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_nobody_foresaw_is_told_without_a_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from isthmus.contracts.jobs import JobState
 from isthmus.contracts.orders import Order
 from isthmus.contracts.queries import Mode, PrivacyBudget
 from isthmus.coordinator.app import Coordinator, assemble
+from isthmus.coordinator.asking import plan_of
 from isthmus.coordinator.intake import read_answer
 from isthmus.coordinator.people import people_file
 from isthmus.coordinator.progress import Ended, EvaluationDeclined, Ordered, Stopped
@@ -25,7 +26,8 @@ from isthmus.coordinator.settings import CoordinatorSettings
 from isthmus.coordinator.store import Step
 from isthmus.kit.clock import ManualClock
 from isthmus.kit.tokens import write_secret
-from isthmus.proof import canonical
+from isthmus.privacy.mechanism import curve_of
+from isthmus.proof import accounting, canonical
 from unit.coordinator.jobs import CN, HQ, JOB, NOW, US, job_request
 from unit.coordinator.questions import SQL, answer, ask, crossing, notice, question, question_json, refusal, take
 from unit.coordinator.test_api import PEOPLE, TOKENS, calling
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from isthmus.contracts.answers import QueryView
+    from isthmus.contracts.queries import QueryPlan
     from isthmus.coordinator.store import Store
 
 BUDGET = PrivacyBudget(epsilon_micro=10_000_000, delta_exponent=9)
@@ -329,6 +332,48 @@ def test_a_question_does_not_come_in_as_a_job(coordinator: Coordinator) -> None:
     assert plan.spec.group_by == ("traffic",)
 
 
+def counted(*plans: QueryPlan) -> int:
+    """Return what part of the budget its filter holds against answers to these plans, in millionths."""
+    total = accounting.zero()
+    for plan in plans:
+        total = accounting.add(total, curve_of(plan))
+    return -(-accounting.spent_micro(total, BUDGET) * 1_000_000 // BUDGET.epsilon_micro)
+
+
+@pytest.mark.parametrize("sql", [SQL, "SELECT count(*) FROM drives"], ids=["many numbers", "one number"])
+def test_a_dry_run_tells_what_the_filter_will_count_on_top_of_what_it_has(coordinator: Coordinator, sql: str) -> None:
+    """An answer takes of a budget what the answers before it leave it to take; one given before takes nothing."""
+    store = coordinator.store
+    other = "SELECT count(DISTINCT vehicle) FROM minutes"
+
+    def costs(sql: str, **changes: Any) -> Any:
+        async def test() -> Any:
+            async with calling(coordinator) as http:
+                return (await JobsClient(http, TOKENS["ada"]).explain(question(sql=sql, **changes))).costs[0]
+
+        return asyncio.run(test())
+
+    first = ask(store, question(sql=sql))
+    alone = costs(sql)
+    assert (alone.spent_ppm, alone.repeated) == (0, False)  # asked, but nothing has come
+    take(store, CN, crossing(store, CN, 1), answer(first))
+    repeated = costs(sql)
+    assert (repeated.spent_ppm, repeated.share_ppm, repeated.repeated) == (counted(first), 0, True)
+    second, _ = plan_of(question(sql=other))
+    then = costs(other)
+    assert (then.spent_ppm, then.repeated) == (counted(first), False)
+    assert then.share_ppm == pytest.approx(counted(first, second) - counted(first), abs=1)
+    assert not costs(sql, epsilon_micro=999_999).repeated
+    elsewhere = [{"zone": CN, "dataset": {"dataset": "drives", "snapshot": "q4"}}]
+    assert not costs(sql, zones=elsewhere).repeated
+
+    again = JobId("job-00000000000000bb")
+    ask(store, question(sql=sql), again)
+    brought = answer(first).model_copy(update={"repeated": True, "epsilon_micro": 0})
+    take(store, CN, crossing(store, CN, 2, again), brought, again)
+    assert costs(other).spent_ppm == counted(first)
+
+
 def test_a_dry_run_says_what_it_costs_and_asks_nobody(coordinator: Coordinator) -> None:
     sql = "SELECT count(*), sum(distance_km), avg(speed_mps), median(speed_mps), histogram(cut_ins, 5) FROM drives"
 
@@ -340,9 +385,8 @@ def test_a_dry_run_says_what_it_costs_and_asks_nobody(coordinator: Coordinator) 
             exact = await client.explain(question(sql=sql, mode="disclosure_controlled"))
         assert (found.cells, found.plan.epsilon_micro) == (1, 1_000_000)
         assert [(c.zone, c.budget) for c in found.costs] == [(CN, BUDGET), (US, None)]
-        share = found.costs[0].share_ppm
-        assert share is not None
-        assert 0 < share <= 100_000, "epsilon 1 of 10"
+        assert (found.costs[0].spent_ppm, found.costs[1].share_ppm) == (0, None)
+        assert found.costs[0].share_ppm == counted(found.plan) > 0
         assert [e.label for e in found.expected] == [
             "count(*)", "sum(distance_km)", "avg(speed_mps)", "quantile(speed_mps, 0.5)", "histogram(cut_ins, 5)",
         ]  # fmt: skip

@@ -133,6 +133,8 @@ def _side(site: SiteId, home: Path, keys: BorderKeys, roster: Roster, policy: Po
             information_bits_per_peer=2**44,
         ),
         privacy=PrivacyBudget(epsilon_micro=10_000_000, delta_exponent=9),
+        minimum_slot_s=5,
+        accelerators=(Name("cpu"),),
         created_at=NOW,
     )
     bell = Bell()

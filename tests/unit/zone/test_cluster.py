@@ -14,7 +14,7 @@ from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.zone.cluster.answers import Failure, answered, value_of
 from isthmus.zone.cluster.launch import Machine, head_command, worker_command
 from isthmus.zone.cluster.layout import FileReport, draw, lay_out, shards_for, share_out
-from isthmus.zone.cluster.nodes import ACCELERATOR_LABEL, Node, nodes_of, permitted
+from isthmus.zone.cluster.nodes import ACCELERATOR_LABEL, Node, classes_of, nodes_of, permitted
 from isthmus.zone.cluster.settings import RaySettings
 from isthmus.zone.compute import RunLost
 from isthmus.zone.settings import ZoneSettings
@@ -73,6 +73,16 @@ def test_files_stand_in_an_order_of_their_content() -> None:
     layout = lay_out(reports, 0)
     assert layout.starts == {1: 0, 0: 7, 2: 12}
     assert layout.contributors.windows == 14
+
+
+def test_the_border_is_told_the_class_of_every_node_that_was_chosen() -> None:
+    listed = [
+        {"NodeID": name, "Alive": True, "Labels": {"accelerator-class": label}, "Resources": {"CPU": 2.0}}
+        for name, label in (("n1", "h20"), ("n2", "cpu"), ("n3", "h20"), ("n4", "h100"))
+    ]
+    chosen = permitted(nodes_of(listed), ("cpu", "h20"))
+    assert [node.id for node in chosen] == ["n1", "n2", "n3"]
+    assert classes_of(chosen) == ("cpu", "h20")
 
 
 @pytest.mark.parametrize("held_out", [-1, 2, 3])

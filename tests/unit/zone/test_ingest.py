@@ -179,7 +179,8 @@ def test_after_a_run_that_died_midway_nothing_of_it_is_listed_and_a_second_run_w
 def test_ingest_cannot_ask_for_keys(zone: Zone) -> None:
     """Its token opens no route on which a file key comes back, and what it keeps of a key opens at the border alone."""
     zone.ingest(fleet(1))
-    request = KeyRequest(order=OrderId.of(b"any"), groups=(Group.MOTION,), run_key=SealingKey.generate().public)
+    run, chips = SealingKey.generate().public, (Name("cpu"),)
+    request = KeyRequest(order=OrderId.of(b"any"), groups=(Group.MOTION,), accelerators=chips, run_key=run)
     with pytest.raises(Refusal) as refusal:
         asyncio.run(zone.borders.zone.client(InsideRole.INGEST).keys(request))
     assert refusal.value.code is Code.FORBIDDEN

@@ -1,7 +1,8 @@
 """Stored files and their keys: ingest registers, compute is granted, each entry logged.
 
 Ingest seals a file's key to this border and cannot read it back. A grant covers exactly the files of the snapshot and
-the groups of one accepted order, sealed to the key of one run; it cannot be taken back.
+the groups of one accepted order, sealed to the key of one run; it cannot be taken back. Before any key goes out, policy
+is asked whether it may go to the chips that compute says it runs on; that it may not is an entry too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import secrets
 from typing import TYPE_CHECKING
 
 from isthmus.border.keeper import privacy
+from isthmus.border.keeper.key_facts import key_facts, note_accelerators
+from isthmus.border.keeper.policy import Refuse, Release
+from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest
 from isthmus.contracts.inside import (
@@ -28,13 +32,13 @@ from isthmus.contracts.inside import (
     SnapshotAnswer,
 )
 from isthmus.contracts.keys import HybridKey
-from isthmus.contracts.ledger import FilesRegistered, IngestSession, KeysReleased, SnapshotFrozen
+from isthmus.contracts.ledger import FilesRegistered, IngestSession, KeysRefused, KeysReleased, SnapshotFrozen
 from isthmus.proof import canonical, sealing, signing
 from isthmus.proof.canonical import from_base64, to_base64
-from isthmus.proof.ids import file_key_context
+from isthmus.proof.ids import crossing_id, file_key_context
 
 if TYPE_CHECKING:
-    from isthmus.border.keeper.desk import Desk
+    from isthmus.border.keeper.desk import Desk, OrderRow
     from isthmus.border.keeper.ledger import Transaction
     from isthmus.contracts.orders import DatasetRef
 
@@ -128,39 +132,78 @@ class FilesDesk:
         """Grant the keys of an order's files to one run of compute.
 
         Raises:
-            Refusal: no open order of the ledger, or a group that the order does not name.
+            Refusal: no open order of the ledger, or a group that the order does not name; or policy does not let the
+                keys go to these chips, which is noted.
         """
         desk = self._desk
         with desk.store.transaction() as tx:
-            order = desk.order(tx, request.order)
-            if order is None or order.direction != "in":
-                raise Refusal(Code.ORDER_UNKNOWN, "No accepted order has this id.", remedy="No key without an order.")
-            if not order.is_open:
-                raise Refusal(Code.ORDER_CLOSED, f"The order is closed ({order.state}).")
-            now = desk.now(tx)
-            if desk.expires(order.order, now):
-                raise Refusal(Code.EXPIRED, "The order's time is over.")
-            if outside := sorted(set(request.groups) - set(order.order.groups)):
-                raise Refusal(
-                    Code.GROUP_NOT_IN_ORDER,
-                    f"The order does not name the column group {outside[0]}.",
-                    remedy="Keys cover exactly the groups of the accepted order.",
-                )
-            privacy.keys_go_out(tx, order.id)
-            ref = order.order.dataset
-            files = [s for s in self._files(tx, ref) if s.group in request.groups]
-            grants = tuple(self._grant(sidecar, request) for sidecar in files)
+            order = self._order(tx, request)
+            decision = desk.policy.decide(
+                key_facts(desk, tx, order, request), crossing_id(order.id, Kind.ORDER, desk.site, 0)
+            )
+            if isinstance(decision, Release):
+                return self._release(tx, order, request, decision)
+            code = decision.code if isinstance(decision, Refuse) else Code.POLICY_DENIED  # a key waits for no officer
             desk.record(
                 tx,
-                KeysReleased(
+                KeysRefused(
                     order=order.id,
                     run=canonical.digest(request.run_key),
-                    groups=request.groups,
-                    files=len(grants),
-                    commitment=_commitment(secrets.token_bytes(32), [g.digest for g in grants]),
-                    at=now,
+                    accelerators=request.accelerators,
+                    code=code,
+                    rules=decision.rules,
+                    at=desk.now(tx),
                 ),
             )
+        raise Refusal(
+            code,
+            f"The order's keys may not go to {', '.join(request.accelerators)}.",
+            why=f"Rules: {', '.join(decision.rules) or 'none permits it'}.",
+            remedy="Run it on chips of a class that this border's genesis and packs permit.",
+        )
+
+    def _order(self, tx: Transaction, request: KeyRequest) -> OrderRow:
+        """Return the open order whose keys are asked for.
+
+        Raises:
+            Refusal: there is none, or it does not name all the groups.
+        """
+        desk = self._desk
+        order = desk.order(tx, request.order)
+        if order is None or order.direction != "in":
+            raise Refusal(Code.ORDER_UNKNOWN, "No accepted order has this id.", remedy="No key without an order.")
+        if not order.is_open:
+            raise Refusal(Code.ORDER_CLOSED, f"The order is closed ({order.state}).")
+        if desk.expires(order.order, desk.now(tx)):
+            raise Refusal(Code.EXPIRED, "The order's time is over.")
+        if outside := sorted(set(request.groups) - set(order.order.groups)):
+            raise Refusal(
+                Code.GROUP_NOT_IN_ORDER,
+                f"The order does not name the column group {outside[0]}.",
+                remedy="Keys cover exactly the groups of the accepted order.",
+            )
+        return order
+
+    def _release(self, tx: Transaction, order: OrderRow, request: KeyRequest, decision: Release) -> KeyGrant:
+        """Seal the keys to the run, and log it with what compute said of its chips."""
+        desk = self._desk
+        privacy.keys_go_out(tx, order.id)
+        files = [s for s in self._files(tx, order.order.dataset) if s.group in request.groups]
+        grants = tuple(self._grant(sidecar, request) for sidecar in files)
+        note_accelerators(tx, order.id, request)
+        desk.record(
+            tx,
+            KeysReleased(
+                order=order.id,
+                run=canonical.digest(request.run_key),
+                groups=request.groups,
+                accelerators=request.accelerators,
+                rules=decision.rules,
+                files=len(grants),
+                commitment=_commitment(secrets.token_bytes(32), [g.digest for g in grants]),
+                at=desk.now(tx),
+            ),
+        )
         return KeyGrant(order=request.order, files=grants)
 
     def _sidecar(self, tx: Transaction, envelope: bytes) -> Sidecar:

@@ -51,4 +51,7 @@ def inbound_facts(desk: Desk, tx: Transaction, peer: SiteId, manifest: Manifest,
         mode=order.query.mode if order.query else "",
         catalogue_known=order.query is not None and order.query.catalogue == catalogue_digest(),
         within_privacy_budget=is_order and privacy.fits(desk, tx, order),
+        slot_s=order.query.slot_s if order.query else 0,
+        minimum_slot_s=desk.genesis.minimum_slot_s,
+        permitted_accelerators=frozenset(desk.genesis.accelerators),
     )

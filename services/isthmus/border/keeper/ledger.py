@@ -53,6 +53,8 @@ CREATE TABLE IF NOT EXISTS charge(crossing TEXT PRIMARY KEY, order_id TEXT NOT N
 CREATE TABLE IF NOT EXISTS approval(
   statement TEXT NOT NULL, person TEXT NOT NULL, organisation TEXT NOT NULL, type TEXT NOT NULL, body BLOB NOT NULL,
   PRIMARY KEY(statement, person)) STRICT;
+CREATE TABLE IF NOT EXISTS computed_on(
+  order_id TEXT NOT NULL, accelerator TEXT NOT NULL, PRIMARY KEY(order_id, accelerator)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS session(keyid TEXT PRIMARY KEY, key BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS file(
   id TEXT NOT NULL, grp TEXT NOT NULL, dataset TEXT NOT NULL, sidecar BLOB NOT NULL, PRIMARY KEY(id, grp)) STRICT;
@@ -162,6 +164,9 @@ class LedgerStore:
 
     Args:
         path: the file.
+
+    Raises (on construction):
+        Fault: another release wrote it (`CONFIGURATION`), or it cannot be opened (`LEDGER_UNAVAILABLE`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -170,6 +175,7 @@ class LedgerStore:
         self._current: Transaction | None = None
         try:
             self._db = _connect(path)
+            _require_own_tables(self._db)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(SCHEMA)
@@ -257,6 +263,34 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
     return db
+
+
+def _require_own_tables(db: sqlite3.Connection) -> None:
+    """Hold the tables that a file has to those of this release; one that lacks some gets them.
+
+    Raises:
+        Fault: `CONFIGURATION`: it has other columns or tables. Nothing was changed.
+    """
+    blank = sqlite3.connect(":memory:")
+    blank.executescript(SCHEMA)
+    own, found = _columns(blank), _columns(db)
+    blank.close()
+    strange = sorted(table for table in found if found[table] != own.get(table))
+    if strange:
+        db.close()
+        raise Fault(
+            Code.CONFIGURATION,
+            "The ledger was written by another release, and this one does not read it.",
+            why=f"Its tables are others: {', '.join(strange)}.",
+            remedy="Run the release that wrote it. Nothing was changed.",
+        )
+
+
+def _columns(db: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """Return each table's columns: name, type, whether it may be null, place in the key."""
+    tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'")
+    columns = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?)'
+    return {name: [tuple(row) for row in db.execute(columns, (name,))] for (name,) in tables.fetchall()}
 
 
 def _unavailable(error: sqlite3.Error) -> Fault:

@@ -6,8 +6,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from isthmus.border.keeper import approvals, payloads
+from isthmus.border.keeper.key_facts import accelerators_of
 from isthmus.contracts.crossings import RELEASES, Contributors, Kind, Manifest
-from isthmus.contracts.facts import Action, Facts
+from isthmus.contracts.facts import UNKNOWN_ACCELERATOR, Action, Facts
 from isthmus.contracts.identifiers import Digest
 from isthmus.proof import canonical
 from isthmus.proof.orders import expects
@@ -53,6 +54,10 @@ def outbound_facts(
         bits=manifest.information_bits,
         bits_left=int(charged["bits"]) if charged else 0,
         mode=order.order.query.mode if order and order.order.query else "",
+        slot_s=order.order.query.slot_s if order and order.order.query else 0,
+        minimum_slot_s=desk.genesis.minimum_slot_s,
+        accelerators=accelerators_of(tx, manifest.order) if release else frozenset({UNKNOWN_ACCELERATOR}),
+        permitted_accelerators=frozenset(desk.genesis.accelerators),
     )
 
 

@@ -76,6 +76,17 @@ def answer_of(tx: Transaction, order_id: OrderId) -> Answer | None:
     return None if row is None else _answer(row)
 
 
+def elsewhere(tx: Transaction, order_id: OrderId) -> int:
+    """Return how many controlled answers about other snapshots of its dataset there are beside a controlled one."""
+    row = tx.row(
+        "SELECT count(*) n FROM question own JOIN question other ON other.dataset = own.dataset"
+        " AND other.snapshot <> own.snapshot AND other.mode = own.mode AND other.state = 'released'"
+        " WHERE own.order_id = ? AND own.mode = 'disclosure_controlled'",
+        order_id,
+    )
+    return int(row["n"]) if row else 0
+
+
 def order_accepted(desk: Desk, tx: Transaction, order_id: OrderId, order: Order) -> None:
     """Enter a question, and reserve what its answer costs."""
     plan = order.query

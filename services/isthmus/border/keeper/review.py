@@ -122,6 +122,7 @@ class ReviewDesk:
             signed_by=tuple(sorted({g.person for g in given(tx) if g.statement in wanted})),
             query=order.order.query,
             answer=privacy.answer_of(tx, order.id),
+            elsewhere=privacy.elsewhere(tx, order.id),
         )
 
     def _standing(self, order: OrderRow, kind: Kind, bits: int) -> StandingApproval:

@@ -6,10 +6,14 @@
 3. A refusal that depends on data leaves at that slot too, costs what an answer costs, and is the one notice
    `not_released`. Counting that fails once keys are out is such a refusal: why it failed stays in this ledger.
 4. Sums are kept where a later question must be held against them (`disclosure_controlled`), else dropped.
+5. What one answer raises stops no other. A machine that says no (`Fault`) is asked again soon; anything else is put off
+   to the order's next slot, and with the last one ends as not released, paid for.
 """
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,7 +24,7 @@ from isthmus.border.keeper.outbound import require_may, status_of
 from isthmus.border.keeper.states import Outbound
 from isthmus.contracts.bands import VEHICLE_BAND, band_contributors
 from isthmus.contracts.crossings import Check, Contributors, Kind, PrivacyEvent
-from isthmus.contracts.errors import Code, IsthmusError, Refusal
+from isthmus.contracts.errors import Code, Fault, IsthmusError, Refusal
 from isthmus.contracts.identifiers import Digest, OrderId
 from isthmus.contracts.inside import CandidateHeader, CandidateStatus
 from isthmus.contracts.queries import Answer, Mode
@@ -44,6 +48,9 @@ if TYPE_CHECKING:
 
 PENDING, FAILED = privacy.PENDING, privacy.FAILED
 """`pending` is also what compute is told of sums that wait for their slot."""
+
+LATER_S = 60
+"""Seconds until an answer is tried again whose order cannot even be read, so that it has no slots."""
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +137,7 @@ class StatisticsDesk:
         """Let out every answer whose slot has come; return when the next is due (Unix seconds), None where none is.
 
         Raises:
-            IsthmusError: one of them could not be let out. It stays where it is; the others have left.
+            Fault: the machine let one of them not out. It stays where it is; the others have left.
         """
         with self._desk.store.reading() as tx:
             due = tx.execute(
@@ -138,19 +145,54 @@ class StatisticsDesk:
                 " ORDER BY due, order_id",
                 self._desk.now(tx),
             ).fetchall()
-        failures = []
+        faults = []
         for row in due:
             try:
-                with self._desk.store.transaction() as tx:
-                    self._decide(tx, OrderId(row["order_id"]))
-            except IsthmusError as error:
-                log.warning("answer_waits", order=row["order_id"], code=error.code.value)
-                failures.append(error)
-        if failures:
-            raise failures[0]
+                self._let_out(OrderId(row["order_id"]))
+            except Fault as fault:
+                log.warning("answer_waits", order=row["order_id"], code=fault.code.value)
+                faults.append(fault)
+        if faults:
+            raise faults[0]
         with self._desk.store.reading() as tx:
             row = tx.row("SELECT min(due) due FROM question WHERE state IN ('pending', 'failed')")
         return None if row is None else row["due"]
+
+    def _let_out(self, order_id: OrderId) -> None:
+        """Let one answer out; put it off where that raises anything but the machine's no."""
+        try:
+            with self._desk.store.transaction() as tx:
+                self._decide(tx, order_id)
+        except Fault:
+            raise
+        except Exception as error:  # noqa: BLE001 -- rule 5
+            log.error("answer_put_off", order=order_id, **_trace(error))  # noqa: TRY400 -- see `_trace`
+            self._put_off(order_id)
+
+    def _put_off(self, order_id: OrderId) -> None:
+        """Wait for the order's next slot; with the last one, say that there is no answer."""
+        try:
+            with self._desk.store.transaction() as tx:
+                row, order = self._row(tx, order_id), self._order(tx, order_id)
+                if row["state"] not in {PENDING, FAILED}:  # it has left: what failed came after
+                    return
+                slot = self._slot(tx, row, order.order)
+                if slot > order.order.expires_at:
+                    self._give_up(tx, order, Code.NOT_RELEASED)
+                else:
+                    tx.execute("UPDATE question SET due = ? WHERE order_id = ?", slot, order_id)
+        except Fault:
+            raise
+        except Exception as error:  # noqa: BLE001 -- rule 5
+            log.error("answer_put_off_blindly", order=order_id, **_trace(error))  # noqa: TRY400
+            with self._desk.store.transaction() as tx:
+                later = self._desk.now(tx) + LATER_S
+                tx.execute("UPDATE question SET due = ? WHERE order_id = ? AND due IS NOT NULL", later, order_id)
+
+    def _give_up(self, tx: Transaction, order: OrderRow, code: Code) -> None:
+        """End an order without an answer: it costs what an answer costs."""
+        self._outbound.withhold(tx, order, Kind.AGGREGATE, 0, code)
+        budget.close(self._desk, tx, self._order(tx, order.id), "failed")
 
     def view(self) -> PrivacyView:
         """Return what the vehicles' budget is, and what is gone of it."""
@@ -166,8 +208,7 @@ class StatisticsDesk:
             budget.close(self._desk, tx, order, "expired")
             return
         if row["state"] == FAILED:
-            self._outbound.withhold(tx, order, Kind.AGGREGATE, 0, Code(row["code"]))
-            budget.close(self._desk, tx, self._order(tx, order_id), "failed")
+            self._give_up(tx, order, Code(row["code"]))
             return
         plan = _plan(order.order)
         partials = questions.read_partials(plan, bytes(row["partials"]))
@@ -236,6 +277,13 @@ class StatisticsDesk:
         if entered is not None:
             return status_of(entered)
         return CandidateStatus(crossing=crossing, state="refused", code=Code.NOT_RELEASED)
+
+
+def _trace(error: Exception) -> dict[str, object]:
+    """Return what failed and where, for the log; not its words, which may quote sums."""
+    code = error.code.value if isinstance(error, IsthmusError) else None
+    frames = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)]
+    return {"error": type(error).__name__, "code": code, "at": frames}
 
 
 def _plan(order: Order) -> QueryPlan:

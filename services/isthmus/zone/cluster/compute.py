@@ -1,7 +1,8 @@
 """`RayCompute`: orders opened on a cluster. The zone's process steers; data, keys and training are in the shards.
 
 Rules:
-1. An order runs on nodes of an allowed accelerator class (`zone.cluster.nodes`), or not at all.
+1. An order runs on nodes of an allowed accelerator class (`zone.cluster.nodes`), or not at all. The border is told the
+   classes of the nodes that were chosen when its keys are asked for; an actor never moves to another node.
 2. Every shard brings a key of its own, and gets the grants of its own files, sealed to it: ciphertext is all that
    passes through here.
 3. The result is that of one process with all files (`zone.compute`), but for the order in which float32 numbers are
@@ -24,6 +25,7 @@ from isthmus.learning.metrics import Errors
 from isthmus.proof import canonical
 from isthmus.zone.cluster.answers import value_of
 from isthmus.zone.cluster.layout import lay_out, shards_for, share_out
+from isthmus.zone.cluster.nodes import classes_of
 from isthmus.zone.cluster.shard import Lesson, Presence, Shard
 from isthmus.zone.compute import RunLost, figures_of, granted_motion, plan_of, seed_of
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from isthmus.contracts.identifiers import Name
     from isthmus.contracts.inside import KeyGrant
     from isthmus.contracts.orders import DatasetRef, Order
     from isthmus.learning.train import Schedule
@@ -60,16 +63,19 @@ class RayCompute:
     def prepare(self, order: Order) -> RayOpening:
         """Start the order's shards on permitted nodes and take their keys."""
         plan_of(order)
-        nodes = self._connection.working(self._settings.allowed_accelerators)
         size = self._size_of(order.dataset)
-        count = shards_for(size, self._settings.shard_bytes, self._settings.most_shards, sum(n.cpus for n in nodes))
-        opening = RayOpening(order, self._connection, self._settings)
-        try:
-            opening.start(list(itertools.islice(itertools.cycle(nodes), count)))
-        except BaseException:
-            opening.close()
-            raise
-        return opening
+
+        def started(nodes: Sequence[Node]) -> RayOpening:
+            count = shards_for(size, self._settings.shard_bytes, self._settings.most_shards, sum(n.cpus for n in nodes))
+            opening = RayOpening(order, self._connection, self._settings)
+            try:
+                opening.start(list(itertools.islice(itertools.cycle(nodes), count)))
+            except BaseException:
+                opening.close()
+                raise
+            return opening
+
+        return self._connection.placed(self._settings.allowed_accelerators, started)
 
 
 class RayOpening:
@@ -82,6 +88,7 @@ class RayOpening:
         self._shards: list[Any] = []
         self._used = False
         self.run_keys: tuple[HpkeKey, ...] = ()
+        self.accelerators: tuple[Name, ...] = ()
 
     def start(self, nodes: Sequence[Node]) -> None:
         """Start a shard on each of `nodes`, and have it make its key."""
@@ -92,6 +99,7 @@ class RayOpening:
         if any(shard.node != node.id for shard, node in zip(present, nodes, strict=True)):
             raise RunLost("A shard stands on another node than the one that was chosen.")
         self.run_keys = tuple(HpkeKey.from_bytes(shard.run_key) for shard in present)
+        self.accelerators = classes_of(nodes)
 
     def open(self, grants: Sequence[KeyGrant]) -> RayRun:
         """Give each shard its files' grants, lay the windows out, and have them split."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.identifiers import Name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -31,6 +32,15 @@ class Node:
     id: str
     accelerator: str | None
     cpus: int
+
+
+def classes_of(nodes: Iterable[Node]) -> tuple[Name, ...]:
+    """Return the accelerator classes of permitted nodes, sorted, each once: what the border is told.
+
+    >>> classes_of([Node("b", "h20", 1), Node("a", "cpu", 1), Node("c", "h20", 1)])
+    ('cpu', 'h20')
+    """
+    return tuple(sorted({Name(node.accelerator) for node in nodes if node.accelerator is not None}))
 
 
 def nodes_of(listing: Iterable[Mapping[str, Any]]) -> tuple[Node, ...]:

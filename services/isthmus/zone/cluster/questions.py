@@ -27,6 +27,7 @@ from isthmus.proof.ids import order_id
 from isthmus.proof.sealing import SealingKey
 from isthmus.zone.cluster.answers import answered, value_of
 from isthmus.zone.cluster.layout import shards_for, share_out
+from isthmus.zone.cluster.nodes import classes_of
 from isthmus.zone.cluster.shard import Presence
 from isthmus.zone.compute import RunLost
 from isthmus.zone.questions import counted, granted_files, question_of, rows_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from isthmus.contracts.identifiers import OrderId
+    from isthmus.contracts.identifiers import Name, OrderId
     from isthmus.contracts.inside import KeyGrant
     from isthmus.contracts.orders import DatasetRef
     from isthmus.zone.cluster.connection import Connection
@@ -68,16 +69,19 @@ class RayQuestions:
     def prepare(self, order: Order) -> RayAsking:
         """Start the actors on permitted nodes and take their keys."""
         question_of(order)
-        nodes = self._connection.working(self._settings.allowed_accelerators)
         settings, size = self._settings, self._size_of(order.dataset)
-        count = shards_for(size, settings.shard_bytes, settings.most_shards, sum(node.cpus for node in nodes))
-        asking = RayAsking(order, self._connection, settings)
-        try:
-            asking.start(list(itertools.islice(itertools.cycle(nodes), count)))
-        except BaseException:
-            asking.close()
-            raise
-        return asking
+
+        def started(nodes: Sequence[Node]) -> RayAsking:
+            count = shards_for(size, settings.shard_bytes, settings.most_shards, sum(node.cpus for node in nodes))
+            asking = RayAsking(order, self._connection, settings)
+            try:
+                asking.start(list(itertools.islice(itertools.cycle(nodes), count)))
+            except BaseException:
+                asking.close()
+                raise
+            return asking
+
+        return self._connection.placed(settings.allowed_accelerators, started)
 
 
 class RayAsking:
@@ -90,6 +94,7 @@ class RayAsking:
         self._actors: list[Any] = []
         self._key: SealingKey | None = SealingKey.generate()
         self.run_keys: tuple[HpkeKey, ...] = ()
+        self.accelerators: tuple[Name, ...] = ()
 
     def start(self, nodes: Sequence[Node]) -> None:
         """Start an actor on each of `nodes`, and have it make its key."""
@@ -100,6 +105,7 @@ class RayAsking:
         if any(actor.node != node.id for actor, node in zip(present, nodes, strict=True)):
             raise RunLost("An actor stands on another node than the one that was chosen.")
         self.run_keys = tuple(HpkeKey.from_bytes(actor.run_key) for actor in present)
+        self.accelerators = classes_of(nodes)
 
     def count(self, grants: Sequence[KeyGrant]) -> Counted:
         """Have each actor read its files; add up what comes back."""

@@ -7,6 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from isthmus.contracts.identifiers import Name
+
 Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
 MIB = 1 << 20
 SPREAD = 60
@@ -35,7 +37,7 @@ class RaySettings(BaseModel):
     ports: Annotated[int, Field(strict=True, ge=1024, le=65_535 - SPREAD)] = 24_000
     token: Path = Path("tokens/ray")
     folder: Path | None = None
-    allowed_accelerators: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")], ...] = ("cpu",)
+    allowed_accelerators: tuple[Name, ...] = (Name("cpu"),)
     most_shards: Annotated[int, Field(strict=True, ge=1, le=256)] = 4
     shard_bytes: Annotated[int, Field(strict=True, ge=1)] = 64 * MIB
     gpus_per_shard: Annotated[float, Field(ge=0, le=8)] = 0

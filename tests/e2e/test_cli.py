@@ -191,6 +191,6 @@ def test_what_cannot_start_is_told_with_its_reason(tmp_path: Path) -> None:
         with pytest.raises(Fault) as fault:
             supervisor.wait_healthy()
     assert "border process of hq" in fault.value.what
-    assert "malformed" in fault.value.why
+    assert "The genesis in " in fault.value.why
     assert "border.log" in fault.value.remedy
     assert {view.state for view in supervisor.processes} == {"stopped"}

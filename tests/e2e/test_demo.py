@@ -157,6 +157,24 @@ def heard(number: int) -> Iterator[None]:
         signal.signal(number, before)
 
 
+def test_a_demo_whose_tap_dies_says_so_and_ends(tmp_path: Path) -> None:
+    """As on a full disk: the borders do not reach each other any more, and no job would ever come to its end."""
+    command = [sys.executable, "-m", "isthmus.cli.main", "demo", "--out", str(tmp_path)]
+    environment = {**os.environ, "ISTHMUS_DEMO_OF": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as demo:
+        assert demo.stderr is not None
+        for line in demo.stderr:
+            if line.startswith("3/6"):
+                break
+        (tap,) = [p for p in psutil.Process(demo.pid).children() if "isthmus.cli.demo.tap" in p.cmdline()]
+        tap.kill()
+        told = demo.stderr.read()
+        assert demo.wait(60) == 3, told
+    assert "The tap between the borders has died." in told
+    assert "Traceback" not in told
+    assert left_of(tmp_path) == []
+
+
 def test_ctrl_c_in_the_middle_stops_everything(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "isthmus.cli.main", "demo", "--out", str(tmp_path)]
     environment = {**os.environ, "ISTHMUS_DEMO_OF": str(tmp_path)}

@@ -20,6 +20,7 @@ from isthmus.cli.homes import Home
 from isthmus.cli.ledger import gather
 from isthmus.cli.supervisor import Supervisor
 from isthmus.contracts.identifiers import SiteId
+from isthmus.contracts.link import FRAME
 from isthmus.contracts.wire_audit import Act, Part
 from isthmus.proof import bundle, canonical
 
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.e2e
 ROOTS = "roots.json"
 COSIGNED_WITHIN_S = 60
 REQUESTS = 3
-SMUGGLED = b"latitude 31.2304, longitude 121.4737; " * 500
+SMUGGLED = b"latitude 31.2304, longitude 121.4737; " * 1_300
 
 
 @pytest.fixture(scope="module")
@@ -102,5 +103,5 @@ def test_what_is_smuggled_through_the_tap_is_dark_and_found(tap: Tap, home: Path
     assert {finding.site for finding in after.findings} == {"cn-shanghai", "us-texas"}
     dark = {f.sender: f.parts[Part.DARK] for f in after.flows if f.receiver == "hq"}
     assert len(SMUGGLED) <= dark[SiteId("cn-shanghai")] <= len(SMUGGLED) + 4096
-    # One of them may stand where the heads of that moment could have stood, and only what it has more is dark.
-    assert (REQUESTS - 1) * len(SMUGGLED) <= dark[SiteId("us-texas")]
+    # Each may stand where heads could have stood at that moment: then only what it has more than these is dark.
+    assert REQUESTS * (len(SMUGGLED) - FRAME) <= dark[SiteId("us-texas")]

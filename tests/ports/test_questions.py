@@ -8,7 +8,7 @@ import pytest
 
 from isthmus.analytics.partials import partials
 from isthmus.contracts.errors import Code, Refusal
-from isthmus.contracts.identifiers import Digest
+from isthmus.contracts.identifiers import Digest, Name
 from isthmus.contracts.orders import Algorithm
 from isthmus.contracts.queries import Partials
 from isthmus.proof import canonical
@@ -95,3 +95,16 @@ def test_a_closed_one_counts_no_more(questions: Questions, vault: Vault) -> None
     with pytest.raises(Refusal) as refusal:
         asking.count(grants)
     assert refusal.value.code is Code.ORDER_CLOSED
+
+
+def test_the_machine_on_which_rows_are_added_up_is_named_beside_the_nodes(cluster: RayCluster, vault: Vault) -> None:
+    own, settings = Name("h20"), cluster.settings
+    connection = Connection(settings.client_address, settings.token, 30)
+    for questions, named in (
+        (InProcessQuestions(vault.store, own), (own,)),
+        (RayQuestions(connection, settings, lambda _: 1 << 20, own), ("cpu", own)),
+    ):
+        asking = questions.prepare(ORDER)
+        asking.close()
+        assert asking.accelerators == named
+    connection.close()

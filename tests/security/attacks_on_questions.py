@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from isthmus.contracts.crossings import Check, Contributors, Kind
 from isthmus.contracts.evidence import FindingCode
 from isthmus.contracts.identifiers import Digest
-from isthmus.contracts.ledger import PrivacyReserved, PrivacySettled
+from isthmus.contracts.ledger import KeysReleased, Log, PrivacyReserved, PrivacySettled
 from isthmus.contracts.queries import PrivacyBudget
+from isthmus.contracts.raw_table import Group
 from isthmus.proof import accounting
 from world.pair import CN
 
@@ -69,6 +70,14 @@ def spent_and_called_returned(forge: Forge) -> None:
     forge.edit(CN, forge.internal(CN, PrivacySettled, FIRST), outcome="returned")
 
 
+def given_back_though_keys_were_out(forge: Forge) -> None:
+    """The whole of it agrees but for this: no answer left, and none had to, since data was touched all the same."""
+    log, place = forge.entries[CN][Log.INTERNAL], forge.internal(CN, PrivacySettled, CLOSED)
+    released = log[forge.internal(CN, KeysReleased)]
+    update = {"order": log[place].order, "groups": (Group.DRIVES,), "at": log[place].at}
+    log.insert(place, released.model_copy(update=update))
+
+
 def settled_as_another_question(forge: Forge) -> None:
     forge.edit(CN, forge.internal(CN, PrivacySettled, FIRST), question=Digest.of(b"another question"))
 
@@ -114,6 +123,7 @@ RULES = [
     (F.PRIVACY_DISAGREES, reservation_that_means_more_than_it_says),
     (F.PRIVACY_DISAGREES, settlement_kept_back),
     (F.PRIVACY_DISAGREES, spent_and_called_returned),
+    (F.PRIVACY_DISAGREES, given_back_though_keys_were_out),
     (F.PRIVACY_DISAGREES, settled_as_another_question),
     (F.PRIVACY_DISAGREES, repeat_of_nothing),
     (F.PRIVACY_DISAGREES, an_answer_of_its_own_called_a_repeat),

@@ -25,7 +25,7 @@ from isthmus.contracts.raw_table import Group
 from isthmus.contracts.roster import Genesis
 from isthmus.kit.clock import ManualClock
 from isthmus.proof import canonical
-from isthmus.proof.ids import order_id
+from isthmus.proof.ids import crossing_id, order_id
 from isthmus.proof.sealing import SealingKey
 from security import asking
 from security.scene import (
@@ -235,6 +235,29 @@ def test_what_no_key_went_out_for_was_computed_on_nothing_that_a_list_permits(tm
         assert scene.release(order_for(CN), Kind.MODEL_UPDATE, 0, model()).code is Code.POLICY_DENIED
         grant_of(scene, CN, order_id(order_for(CN)))
         assert scene.release(order_for(CN), Kind.MODEL_UPDATE, 1, model()).state == "held"
+    finally:
+        scene.close()
+
+
+def test_asking_again_washes_nothing_off_what_was_computed_on_a_class(tmp_path: Path) -> None:
+    """A repeat is the answer that stands: it was computed where its own order was, wherever this one's keys went."""
+    home = tmp_path / "home"
+    made = planned(*((CN, chip) for chip in ALL))
+    federation.create(home, dataclasses.replace(made, algorithms=(asking.STATISTICS,)), ManualClock(NOW))
+    add_pack(home / CN, FORBIDS.format(chip=H100, action="release"))
+    scene = Scene(home)
+    scene.ingest(CN, (Group.DRIVES,))
+    try:
+        for number, chip in enumerate((H100, CPU[0]), start=1):
+            order = asking.asking(number)
+            asking.ask(scene, order)
+            grant_of(scene, CN, order_id(order), (Group.DRIVES,), (chip,))
+            asking.hand_in(scene, order)
+            asking.at_the_slot(scene)
+            about = crossing_id(order_id(order), Kind.AGGREGATE, HQ, 0)
+            decided = [e["code"] for e in events(scene, CN, "decided") if e["crossing"] == about]
+            assert (decided, asking.answer_of(scene, order)) == (["accelerator_not_permitted"], None), chip
+            assert scene.keeper(CN).statistics.view().unprotected == 0
     finally:
         scene.close()
 

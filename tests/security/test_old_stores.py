@@ -12,6 +12,7 @@ from isthmus.border import app
 from isthmus.border.keeper.ledger import LedgerStore
 from isthmus.border.settings import BorderSettings
 from isthmus.cli import federation
+from isthmus.cli.homes import Home
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.ledger import Log
 
@@ -78,5 +79,18 @@ def test_a_genesis_of_another_release_is_refused_by_name(tmp_path: Path) -> None
     genesis.write_text(json.dumps(written, separators=(",", ":"), sort_keys=True))
     with pytest.raises(Fault) as refused:
         app.build(BorderSettings.load(folder))
+    assert refused.value.code is Code.CONFIGURATION
+    assert "another release" in refused.value.why.lower()
+
+
+def test_the_commands_refuse_it_by_name_too(tmp_path: Path) -> None:
+    federation.create(tmp_path / "home", federation.demo_plan())
+    genesis = tmp_path / "home" / "hq" / "genesis.json"
+    written = json.loads(genesis.read_bytes())
+    del written["accelerators"], written["minimum_slot_s"]
+    genesis.chmod(0o600)
+    genesis.write_text(json.dumps(written, separators=(",", ":"), sort_keys=True))
+    with pytest.raises(Fault) as refused:
+        Home.open(tmp_path / "home").coordinator.roster()
     assert refused.value.code is Code.CONFIGURATION
     assert "another release" in refused.value.why.lower()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from isthmus.cli import captures
+from isthmus.cli.demo.stage import Captured
+from isthmus.cli.demo.wire import WireAudit
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.roster import Roots
 from isthmus.contracts.wire_audit import Part, WireFindingCode, WireReport
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 F = WireFindingCode
+NOBODYS = Captured(PARTIES, "taken by a test")
 KIB = 1024
 
 
@@ -103,6 +106,27 @@ def test_what_the_network_loses_and_sends_again_is_no_finding(
     assert (report.findings, report.dark, report.clear) == ((), 0, True)
     assert report.parts[Part.REPEATED] == sum(len(frame) - 54 for _, frame in doubled)
     assert adds_up(report, tap)
+
+
+def test_what_lies_before_and_after_a_capture_is_counted_and_a_demo_needs_it_to_the_end(
+    bundle: tuple[Mapping[str, bytes], Roots], tmp_path: Path
+) -> None:
+    """Such a capture is clear, for nothing in it is dark. It must not pass for one that shows every crossing."""
+    everything = len([c for found in Wire(bundle[0]).crossed.values() for c in found])
+    for minutes, before, after in ((-1, 0, everything), (60, everything, 0)):
+        tap = Wire(bundle[0])
+        tap.wait(60 * minutes)
+        for zone in (CN, US):
+            tap.link(zone).open()
+        report = audited(bundle, tap, tmp_path)
+        assert (report.clear, report.before, report.after) == (True, before, after)
+        assert WireAudit(NOBODYS, report).holds is not bool(after)
+    nothing = audited(bundle, Wire(bundle[0]), tmp_path)
+    assert (nothing.total, nothing.after, WireAudit(NOBODYS, nothing).holds) == (0, everything, False)
+    tap = Wire(bundle[0])
+    honest(tap)
+    whole = audited(bundle, tap, tmp_path)
+    assert (whole.before, whole.after, WireAudit(NOBODYS, whole).holds) == (0, 0, True)
 
 
 def test_a_link_that_is_cut_in_mid_upload_comes_up_again(

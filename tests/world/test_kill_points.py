@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SITES = (HQ, CN, US)
 ROUNDS = 2
-WITHIN_S = 30
+WITHIN_S = 120
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ WORKER = ("deliveries", "payload", "keys", "candidates", "close", "delivered")
 COORDINATOR = ("deliveries", "payload", "candidates", "delivered")
 WRITES = 12
 """More changes of its own database than a coordinator makes for one question, where it dies at every other one."""
-WITHIN_S = 60
+WITHIN_S = 120
 
 
 class AskingWorld(MortalWorld):

@@ -3,6 +3,7 @@
 # typer reads the annotations of verbs when it runs, so they stay evaluated in this module.
 # ruff: noqa: PLC0415 - a verb loads what it needs when it runs
 
+import datetime as dt
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -153,12 +154,18 @@ def show(screen: Screen, report: WireReport) -> None:
         table("Bytes on the wire", ("part", "bytes", "room"), [*parts, ("in all", report.total, "")]),
         table("By direction", ("from and to", "bytes", "sealed payloads", "dark"), flows),
         table("Links", ("zone", "connections", "reconnects", *acts), links),
+        f"Captured from {_time(report.began_us)} to {_time(report.ended_us)}.",
+        f"It says nothing of crossings that were decided before ({report.before}) or after ({report.after}).",
         f"Dark: {report.dark} bytes; {report.at_most} pass. Room, whose content no capture shows: {report.room} bytes.",
         *([findings(report, MOST_FINDINGS)] if report.findings else []),
         *([f"... and {more} more (see --json)."] if more > 0 else []),
         "Not claimed:",
         *(f"  {line}" for line in report.not_claimed),
     )
+
+
+def _time(at_us: int) -> str:
+    return dt.datetime.fromtimestamp(at_us // 1_000_000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def findings(report: WireReport, most: int) -> Table:

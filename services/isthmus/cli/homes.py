@@ -71,7 +71,11 @@ class SiteHome:
             ) from error
 
     def roster(self) -> Roster:
-        """Return who the site knows."""
+        """Return who the site knows.
+
+        Raises:
+            Fault: `CONFIGURATION`: it has no genesis, or none that this release reads.
+        """
         try:
             return canonical.load(Genesis, (self.folder / "genesis.json").read_bytes(), limit=MAX_GENESIS).roster
         except OSError as error:
@@ -80,6 +84,13 @@ class SiteHome:
                 f"There is no genesis in {self.folder}.",
                 why=error.strerror or "",
                 remedy="Make a new home with `isthmus setup`.",
+            ) from error
+        except Refusal as error:
+            raise Fault(
+                Code.CONFIGURATION,
+                f"The genesis in {self.folder} is not one that this release reads.",
+                why="Another release wrote it, or it was changed.",
+                remedy="Run the release that wrote it, or make a new home with `isthmus setup`.",
             ) from error
 
 

@@ -66,7 +66,8 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
         _ignore()
         came.append(number)
         if under_way:
-            loop.call_soon_threadsafe(under_way[0].cancel)
+            with contextlib.suppress(RuntimeError):  # the loop is closed already: the coroutine has ended
+                loop.call_soon_threadsafe(under_way[0].cancel)
 
     async def watched() -> Result:
         under_way.append(asyncio.ensure_future(main))

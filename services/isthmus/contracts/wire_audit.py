@@ -106,6 +106,8 @@ class WireReport(Wire):
         room: bytes that rules account for and whose content nobody outside can see.
         flows: by direction and peer.
         links: what happened on each zone's link.
+        before, after: logged crossings that were decided before the capture began, and after it ended and that it does
+            not show: a clear report says nothing of them.
         findings: the first thousand.
         findings_left_out: how many more there are.
         not_claimed: what a clear report does not mean.
@@ -121,6 +123,8 @@ class WireReport(Wire):
     room: Count
     flows: tuple[Flow, ...]
     links: tuple[LinkCount, ...]
+    before: Count
+    after: Count
     findings: tuple[WireFinding, ...]
     findings_left_out: Count
     not_claimed: tuple[str, ...]

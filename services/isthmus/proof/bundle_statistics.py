@@ -4,7 +4,7 @@
    and its curve means no more than that epsilon at that delta: through its divergences, or, where it is the straight
    line of Gaussian noise, by the loss distribution of that noise (`proof.loss`), which is in closed form.
 2. A question is settled once. What was spent had been reserved; a repeat is of a question that was answered before, in
-   its mode and at its epsilon and delta.
+   its mode and at its epsilon and delta; what comes back without an answer is of an order whose keys never went out.
 3. What is reserved and spent, added up by the Renyi filter (`proof.accounting`), never exceeds the genesis' budget.
 4. An answer left only after its question was settled, protected as its order says; one under differential privacy
    tells no number of contributors.
@@ -69,6 +69,7 @@ class _Account:
         self._book = book
         self._ledger = ledger
         self._diary = diary
+        self._touched = {keys.order for _, keys in diary.keys}
         self._used = accounting.zero()
         self._reserved: dict[OrderId, Curve] = {}
         self._settled: set[OrderId] = set()
@@ -126,6 +127,9 @@ class _Account:
         if entry.outcome == "repeated" and asked not in self._answered:
             self._disagrees(index, "it repeats an answer that was never paid for")
         if (curve := self._reserved.get(entry.order)) is not None:
+            if entry.outcome == "returned" and entry.order in self._touched:
+                self._disagrees(index, "what it reserved came back though its keys had gone out")
+                return
             self._used = accounting.subtract(self._used, curve)
 
     def _disagrees(self, index: int, detail: str) -> None:

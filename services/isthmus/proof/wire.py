@@ -182,12 +182,13 @@ def _link(
         ):
             _stream(book, connection, way, stream, handshake)
     since = capture.began_us - SKEW_US
+    down, up = crossings.get((hub, zone), ()), crossings.get((zone, hub), ())
     link = Link(
         zone=zone,
         hub=hub,
         book=book,
-        down=Queue(_after(crossings.get((hub, zone), ()), since), tuple(a for a in SHAPES if a in DOWN)),
-        up=Queue(_after(crossings.get((zone, hub), ()), since), tuple(CROSSING_ACTS - DOWN)),
+        down=Queue(_after(book, down, since), tuple(a for a in SHAPES if a in DOWN)),
+        up=Queue(_after(book, up, since), tuple(CROSSING_ACTS - DOWN)),
         most_reconnects=most_reconnects,
         ends_us=sorted(connection.ended_us for connection, _ in found if connection.ended),
         capture_ended_us=capture.ended_us,
@@ -279,9 +280,11 @@ def _too_many(book: Book, capture: Capture, zone: SiteId, found: Lines) -> None:
             book.find(WireFindingCode.TOO_MANY_CONNECTIONS, detail, site=zone, at_us=connections[-1].began_us)
 
 
-def _after(crossings: Sequence[Crossing], since_us: int) -> Sequence[Crossing]:
-    """Leave out crossings that were decided before the capture began."""
-    return [c for c in crossings if c.decided_at is None or (c.decided_at + 1) * SECOND > since_us]
+def _after(book: Book, crossings: Sequence[Crossing], since_us: int) -> Sequence[Crossing]:
+    """Leave out crossings that were decided before the capture began, and count them."""
+    found = [c for c in crossings if c.decided_at is None or (c.decided_at + 1) * SECOND > since_us]
+    book.before += len(crossings) - len(found)
+    return found
 
 
 def _sites(endpoint: Endpoint, parties: Iterable[Party]) -> tuple[SiteId, ...]:
@@ -340,6 +343,8 @@ def _report(book: Book, capture: Capture, at_most: int) -> WireReport:
         room=sum(parts[part] for part in ROOM),
         flows=book.flows(),
         links=book.links(),
+        before=book.before,
+        after=book.after,
         findings=findings,
         findings_left_out=left_out,
         not_claimed=NOT_CLAIMED,

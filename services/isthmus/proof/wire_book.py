@@ -18,7 +18,7 @@ Way = tuple["SiteId | None", "SiteId | None"]
 
 
 class Book:
-    """Bytes by flow and part, findings, and counts by zone."""
+    """Bytes by flow and part, findings, counts by zone, and how many crossings lie before and after the capture."""
 
     def __init__(self) -> None:
         self._flows: defaultdict[Way, Counter[Part]] = defaultdict(Counter)
@@ -26,6 +26,7 @@ class Book:
         self.acts: defaultdict[SiteId, Counter[Act]] = defaultdict(Counter)
         self.connections: Counter[SiteId] = Counter()
         self.reconnects: Counter[SiteId] = Counter()
+        self.before = self.after = 0
 
     def add(self, way: Way, part: Part, size: int) -> None:
         """Write bytes down. A part never shrinks: what is negative would hide what is dark."""

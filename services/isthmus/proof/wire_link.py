@@ -6,7 +6,8 @@
    often that counts is bounded by whoever audits.
 3. What fits in size and in rule is accounted for, to the byte. What is larger than it should be is dark by what is
    more; what fits nothing is dark as a whole.
-4. Two messages may be cut each time a link ends, and are sent again once it has come up again.
+4. Two messages may be cut each time a link ends, and are sent again once it has come up again. What is under way when
+   the capture ends is cut, too.
 """
 
 from __future__ import annotations
@@ -234,9 +235,11 @@ class Link:
         self.book.find(code, detail, site=self.zone, at_us=seen.began_us, dark=up + down)
 
     def _missed(self, queue: Queue, way: str) -> None:
-        """Find crossings that were decided while the capture ran and that it does not show."""
+        """Find crossings that were decided while the capture ran and that it does not show; count later ones."""
         for crossing in queue.crossings[queue.place :]:
-            if crossing.decided_at is not None and crossing.decided_at * SECOND <= self.capture_ended_us:
+            if crossing.decided_at is not None and crossing.decided_at * SECOND > self.capture_ended_us:
+                self.book.after += 1
+            elif crossing.decided_at is not None:
                 what = f"{crossing.manifest.kind.value} {crossing.manifest.sequence}"
                 detail = f"{what} {way} {self.zone} was logged, and the capture does not show it"
                 self.book.find(WireFindingCode.CROSSING_NOT_SEEN, detail, site=self.zone)

@@ -89,7 +89,12 @@ class Zone:
         if ray is None:
             return InProcessQuestions(self.store, self.settings.accelerator)
         connection = Connection(ray.client_address, ray.token, ray.start_within_s)
-        return RayQuestions(connection, ray, lambda ref: self.catalogue.holdings(ref.dataset).stored_bytes)
+        return RayQuestions(
+            connection,
+            ray,
+            lambda ref: self.catalogue.holdings(ref.dataset).stored_bytes,
+            self.settings.accelerator,
+        )
 
     async def ingest(
         self,

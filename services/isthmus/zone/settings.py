@@ -45,7 +45,8 @@ class ZoneSettings(BaseModel):
         catalogue: the catalogue's file.
         results: folder of the jobs' results and adapted models.
         s3: the bucket of the sealed objects, in place of the folder `store`; None for the folder.
-        accelerator: the class of the chip that the worker's own process computes on; of a cluster, each node says its.
+        accelerator: the class of the chip that the worker's own process computes on; of a cluster, each node says its,
+            and this process adds up a question's rows.
         ray: the cluster that computes, in place of the worker's own process; None for that.
     """
 

@@ -49,6 +49,7 @@ def test_people_see_the_verdict_the_figures_and_what_is_not_claimed(
     shown = capsys.readouterr().out
     assert shown.startswith("CLEAR")
     assert "Dark: 0 bytes; 16384 pass. Room" in shown
+    assert "decided before (0) or after (0)." in shown
     assert "Not claimed:" in shown
 
 

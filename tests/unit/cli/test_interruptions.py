@@ -54,6 +54,25 @@ def test_a_signal_that_comes_when_all_is_done_is_not_lost() -> None:
         interruptions.run(work())
 
 
+def test_a_signal_that_comes_when_the_loop_has_just_closed_is_what_is_raised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The old handlers do not stand again yet, and there is nothing left to cancel."""
+    closing = asyncio.SelectorEventLoop.close
+
+    def close_and_tell(loop: asyncio.SelectorEventLoop) -> None:
+        closing(loop)
+        _tell()
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "close", close_and_tell)
+    with pytest.raises(Interrupted) as caught, ending_on_signals():
+        interruptions.run(work())
+    assert caught.value.__cause__ is None  # no error on the way
+
+
 def test_without_a_signal_it_is_an_event_loop_as_any() -> None:
     async def work() -> int:
         await asyncio.sleep(0)

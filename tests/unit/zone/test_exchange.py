@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from isthmus.zone.cluster.exchange import Line, Meeting, answer_all, asked, join, new_key, over, term_of
+from isthmus.zone.cluster.exchange import (
+    GREETING_S,
+    LONGEST,
+    TAG,
+    Line,
+    Meeting,
+    answer_all,
+    asked,
+    join,
+    new_key,
+    over,
+    term_of,
+)
 from isthmus.zone.cluster.launch import meeting_ports
 from isthmus.zone.compute import RunLost
 
@@ -166,6 +179,46 @@ def test_strangers_are_hung_up_on_and_the_others_come_all_the_same() -> None:
             end.close()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(meeting.place)
+
+
+def test_a_stranger_who_deals_out_a_frame_byte_by_byte_keeps_nobody_waiting() -> None:
+    """It names a key that there is, says that a frame of a gigabyte follows, and lets nobody else come."""
+    with Meetings() as meeting, ThreadPoolExecutor(1) as threads:
+        gathering = threads.submit(meeting.gather, [KEY], 20.0)
+        for length in (LONGEST, TAG):
+            stranger = socket.create_connection(meeting.place)
+            stranger.sendall(b"\0\0\0\0" + length.to_bytes(4, "big"))
+            stranger.settimeout(GREETING_S / 4)
+            began = time.monotonic()
+            while not hung_up(stranger):
+                assert time.monotonic() - began < 2 * GREETING_S
+            assert length == TAG or time.monotonic() - began < GREETING_S  # what is too long is not waited for
+            stranger.close()
+        honest = join(meeting.place, 0, KEY, 5)
+        for end in (*gathering.result(timeout=10), honest):
+            end.close()
+
+
+def hung_up(end: socket.socket) -> bool:
+    """Say one byte more, and tell whether the other side has hung up."""
+    try:
+        end.send(b"x")
+        return end.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_strangers_who_come_one_after_the_other_are_no_reason_to_wait_longer_than_said() -> None:
+    with Meetings() as meeting:
+        strangers = [socket.create_connection(meeting.place) for _ in range(4)]
+        began = time.monotonic()
+        with pytest.raises(RunLost):
+            meeting.gather([KEY], 0.5)
+        assert time.monotonic() - began < 0.5 + 2 * GREETING_S
+        for end in strangers:
+            end.close()
 
 
 def test_a_shard_that_does_not_come_is_waited_for_no_longer_than_said() -> None:

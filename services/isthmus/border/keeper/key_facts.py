@@ -57,7 +57,13 @@ def note_accelerators(tx: Transaction, order: OrderId, request: KeyRequest) -> N
         tx.execute("INSERT OR IGNORE INTO computed_on VALUES(?, ?)", order, accelerator)
 
 
+def note_repeat(tx: Transaction, order: OrderId, of: OrderId) -> None:
+    """Note that what an order brings forth is what another one did: it was computed where that one was, as well."""
+    for accelerator in accelerators_of(tx, of):
+        tx.execute("INSERT OR IGNORE INTO computed_on VALUES(?, ?)", order, accelerator)
+
+
 def accelerators_of(tx: Transaction, order: OrderId) -> frozenset[str]:
-    """Return the classes that an order's keys have gone to; `UNKNOWN_ACCELERATOR` where none have."""
+    """Return the classes on which what an order brings forth was computed; `UNKNOWN_ACCELERATOR` where none is said."""
     rows = tx.execute("SELECT accelerator FROM computed_on WHERE order_id = ?", order).fetchall()
     return frozenset(row["accelerator"] for row in rows) or frozenset({UNKNOWN_ACCELERATOR})

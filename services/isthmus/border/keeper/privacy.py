@@ -56,18 +56,28 @@ def fits(desk: Desk, tx: Transaction, order: Order) -> bool:
 
 def earlier(tx: Transaction, order: Order) -> Answer | None:
     """Return the answer that was released to the same question, at the same epsilon and delta, before."""
+    row = _earlier(tx, order)
+    return None if row is None else _answer(row)
+
+
+def earlier_order(tx: Transaction, order: Order) -> OrderId | None:
+    """Return the order that the `earlier` answer was made under; None where there is none."""
+    row = _earlier(tx, order)
+    return None if row is None else OrderId(row["order_id"])
+
+
+def _earlier(tx: Transaction, order: Order) -> sqlite3.Row | None:
     plan = order.query
     if plan is None:
         return None
-    row = tx.row(
-        "SELECT answer FROM question WHERE about = ? AND mode = ? AND state = 'released'"
+    return tx.row(
+        "SELECT order_id, answer FROM question WHERE about = ? AND mode = ? AND state = 'released'"
         " AND epsilon_micro = ? AND delta_exponent = ? ORDER BY accepted_at LIMIT 1",
         question_about(order),
         plan.mode.value,
         plan.epsilon_micro,
         plan.delta_exponent,
     )
-    return None if row is None else _answer(row)
 
 
 def answer_of(tx: Transaction, order_id: OrderId) -> Answer | None:
@@ -165,12 +175,12 @@ def view(desk: Desk, tx: Transaction) -> PrivacyView:
     budget = desk.genesis.privacy
     states = {row["state"]: row["n"] for row in tx.execute("SELECT state, count(*) n FROM question GROUP BY state")}
     repeated = tx.row("SELECT count(*) n FROM question WHERE state = 'repeated'")
-    released = tx.row(
+    unprotected = tx.row(
         "SELECT count(*) n FROM crossing WHERE direction = 'out' AND entry IS NOT NULL"
-        " AND kind IN (SELECT value FROM json_each(?))",
+        " AND kind IN (SELECT value FROM json_each(?))"
+        " AND order_id NOT IN (SELECT order_id FROM question WHERE mode = 'dp')",
         json.dumps(sorted(RELEASES)),
     )
-    private = tx.row("SELECT count(*) n FROM question WHERE mode = 'dp' AND state IN ('released', 'repeated')")
     spent = used(tx)
     return PrivacyView(
         budget=budget,
@@ -178,7 +188,7 @@ def view(desk: Desk, tx: Transaction) -> PrivacyView:
         answered=states.get("released", 0) + states.get("withheld", 0),
         repeated=repeated["n"] if repeated else 0,
         open=sum(states.get(state, 0) for state in OPEN),
-        unprotected=(released["n"] if released else 0) - (private["n"] if private else 0),
+        unprotected=unprotected["n"] if unprotected else 0,
     )
 
 

@@ -20,6 +20,7 @@ import structlog
 
 from isthmus.border.keeper import budget, payloads, privacy, questions
 from isthmus.border.keeper.desk import parse_order
+from isthmus.border.keeper.key_facts import note_repeat
 from isthmus.border.keeper.outbound import require_may, status_of
 from isthmus.border.keeper.states import Outbound
 from isthmus.contracts.bands import VEHICLE_BAND, band_contributors
@@ -212,8 +213,9 @@ class StatisticsDesk:
             return
         plan = _plan(order.order)
         partials = questions.read_partials(plan, bytes(row["partials"]))
-        earlier = privacy.earlier(tx, order.order)
-        if earlier is not None:
+        earlier, source = privacy.earlier(tx, order.order), privacy.earlier_order(tx, order.order)
+        if earlier is not None and source is not None:
+            note_repeat(tx, order_id, source)
             outcome: Answer | Withheld = earlier.model_copy(update={"repeated": True, "epsilon_micro": 0})
             state = "repeated"
         elif plan.mode is Mode.DP:

@@ -121,7 +121,12 @@ class EmbeddedStage:
 
         showing = asyncio.create_task(show())
         try:
-            yield
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._tap.watched())
+                yield
+                watching.cancel()
+        except BaseExceptionGroup as raised:  # a group says nothing to whoever reads the screen
+            raise raised.exceptions[0] from None
         finally:
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 process.terminate()

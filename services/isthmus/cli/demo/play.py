@@ -169,7 +169,7 @@ def _wired(stage: Stage, capture: Path, evidence: Path, roots: Path) -> WireAudi
     while True:
         found = wire.audited(stage.captured(capture), capture, evidence, roots)
         tries -= 1
-        if found.report.clear or not tries:
+        if found.holds or not tries:
             return found
 
 

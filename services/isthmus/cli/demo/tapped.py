@@ -6,6 +6,7 @@ asked: the link is TLS between pinned certificates, and a relay can do nothing t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -14,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 from isthmus.cli import captures
-from isthmus.cli.demo.stage import Captured, until_quiet
+from isthmus.cli.demo.stage import LOOKS_EVERY_S, Captured, until_quiet
 from isthmus.cli.demo.tap import ENOUGH, HUB, WRITTEN
 from isthmus.cli.homes import Home
 from isthmus.contracts.errors import Code, Fault
@@ -30,8 +31,8 @@ ANSWERS_WITHIN_S = 10.0
 GRACE_S = 5.0
 LAST_WORDS = 500
 BY = (
-    "Captured by a tap of this demo, which the zones' borders dial: it sees what passes it. A capture of the network\n"
-    "sees all: `make compose-demo` takes one, docs/how-to/audit-the-wire.md says how an auditor does."
+    "Captured by a tap of this demo, which the zones' borders dial: it sees what passes it, and no other way. `make\n"
+    "compose-demo` captures the coordinator's end of a network; docs/how-to/audit-the-wire.md says how an auditor does."
 )
 
 
@@ -116,6 +117,17 @@ class Tap:
             raise self._died() from None
         captures.copy(self._tape, target)
         return Captured(self._parties, BY)
+
+    async def watched(self) -> None:
+        """Watch the tap until cancelled: where it has died, no border reaches another, and no job comes to its end.
+
+        Raises:
+            Fault: `COMPUTE_FAILED`: the tap has died.
+        """
+        while True:
+            if self.process is None or self.process.poll() is not None:
+                raise self._died()
+            await asyncio.sleep(LOOKS_EVERY_S)
 
     def enough(self) -> None:
         """End the tape. What passes from now on is relayed and not written down.

@@ -41,6 +41,11 @@ class WireAudit:
     captured: Captured
     report: WireReport
 
+    @property
+    def holds(self) -> bool:
+        """True where the audit is clear and the capture did not end before the last crossing."""
+        return self.report.clear and not self.report.after
+
 
 def audited(captured: Captured, capture: Path, evidence: Path, roots: Path) -> WireAudit:
     """Hold a capture against the evidence, with the roots alone.
@@ -75,9 +80,10 @@ def tables(found: WireAudit) -> list[RenderableType]:
     rows: list[tuple[object, ...]] = [
         (name, *(f"{_sum(report, parts, zone):,}" for zone in (*zones, None))) for name, parts in ROWS
     ]
-    dark = [Text(f"{_sum(report, (Part.DARK,), zone):,}", _style(report)) for zone in (*zones, None)]
+    style = "green" if found.holds else "bold red"
+    dark = [Text(f"{_sum(report, (Part.DARK,), zone):,}", style) for zone in (*zones, None)]
     rows += [
-        (Text(DARK, _style(report)), *dark),
+        (Text(DARK, style), *dark),
         ("in all", *(f"{_sum(report, tuple(Part), zone):,}" for zone in (*zones, None))),
     ]
     shown: list[RenderableType] = [
@@ -90,6 +96,8 @@ def tables(found: WireAudit) -> list[RenderableType]:
     ]
     if report.findings:
         shown.insert(1, audit.findings(report, SHOWN_FINDINGS))
+    if report.after:
+        shown.insert(1, Text(f"The capture ended early: {report.after} crossings were decided after it.", style))
     return shown
 
 
@@ -104,7 +112,3 @@ def _sum(report: WireReport, parts: tuple[Part, ...], zone: SiteId | None) -> in
     if zone is None:
         return sum(report.parts[part] for part in parts)
     return sum(flow.parts[part] for flow in report.flows if zone in {flow.sender, flow.receiver} for part in parts)
-
-
-def _style(report: WireReport) -> str:
-    return "green" if report.clear else "bold red"

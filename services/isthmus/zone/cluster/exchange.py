@@ -5,7 +5,8 @@ goes to and fro at every step in between goes straight.
 
 Rules:
 1. Each connection has a key of its own, drawn by the shard that leads and handed over in a call of Ray's, which takes
-   the cluster's token. Who does not show it is hung up on. It is good for one run.
+   the cluster's token. Who does not show it is hung up on. It is good for one run. Ray's calls are plain text: the key
+   keeps out who can reach a port, and not who listens to the nodes' network.
 2. What is sent is encrypted and authenticated (AES-256-GCM, NIST SP 800-38D) under its direction and number, which are
    not sent: what is changed, repeated, left out or turned round does not open.
 3. Numbers alone are sent: weights, gradients, and which batch is meant. Nothing of it is unpickled.
@@ -37,7 +38,7 @@ TAG = 16
 LONGEST = 1 << 30
 """Bytes of a frame: far more than a model of this release."""
 GREETING_S = 2.0
-"""How long a caller may take to show its key."""
+"""How long a caller may take to name its key, and again to show it: in all, however it deals its bytes out."""
 SILENT_S = 60
 """How long a machine that is cut off may keep quiet before a connection to it counts as gone."""
 LOOK_S = 1.0
@@ -84,22 +85,26 @@ class Line:
             self._link.settimeout(None)
             self._link.sendall(frame)
 
-    def receive(self, looking: Callable[[], None] | None = None, within_s: float | None = None) -> bytearray:
+    def receive(
+        self, looking: Callable[[], None] | None = None, within_s: float | None = None, longest: int = LONGEST
+    ) -> bytearray:
         """Return the next frame.
 
         Args:
             looking: called every second of waiting; what it raises ends the wait.
-            within_s: how long to wait for each piece of it; as long as it takes where None.
+            within_s: how long to wait for the whole of it; as long as it takes where None.
+            longest: bytes of a frame, tag included. Its length is read before anything shows who sent it.
 
         Raises:
             RunLost: the connection is gone, or the frame does not open.
         """
+        until = None if within_s is None else time.monotonic() + within_s
         with self._unbroken():
             self._link.settimeout(LOOK_S if looking else within_s)
-            (length,) = _LENGTH.unpack(self._read(_LENGTH.size, looking))
-            if not TAG <= length <= LONGEST:
+            (length,) = _LENGTH.unpack(self._read(_LENGTH.size, looking, until))
+            if not TAG <= length <= longest:
                 raise ConnectionError
-            sealed = self._read(length, looking)
+            sealed = self._read(length, looking, until)
             plain = bytearray(length - TAG)
             self._cipher.decrypt_into(_NONCE.pack(self._theirs, self._received), sealed, None, plain)
         self._received += 1
@@ -110,10 +115,12 @@ class Line:
         with contextlib.suppress(OSError):
             self._link.close()
 
-    def _read(self, length: int, looking: Callable[[], None] | None) -> bytearray:
+    def _read(self, length: int, looking: Callable[[], None] | None, until: float | None) -> bytearray:
         data = bytearray(length)
         rest = memoryview(data)
         while rest:
+            if until is not None:
+                self._link.settimeout(_left(until))
             try:
                 count = self._link.recv_into(rest)
             except TimeoutError:
@@ -163,7 +170,7 @@ class Meeting:
         deadline = time.monotonic() + within_s
         try:
             while len(came) < len(keys):
-                self._listener.settimeout(max(0.001, deadline - time.monotonic()))
+                self._listener.settimeout(_left(deadline))
                 link, _ = self._listener.accept()
                 with contextlib.suppress(RunLost, OSError, IndexError, struct.error):
                     number, line = _greeted(link, keys)
@@ -206,11 +213,23 @@ def _greeted(link: socket.socket, keys: Sequence[bytes]) -> tuple[int, Line]:
         link.settimeout(GREETING_S)
         (number,) = _NUMBER.unpack(link.recv(_NUMBER.size))
         line = Line(link, keys[number], leads=True)
-        line.receive(within_s=GREETING_S)
+        line.receive(within_s=GREETING_S, longest=TAG)
     except BaseException:
         link.close()
         raise
     return number, line
+
+
+def _left(deadline: float) -> float:
+    """Return how many seconds are left.
+
+    Raises:
+        TimeoutError: none.
+    """
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 def asked(line: Line, flat: NDArray[np.float32], epoch: int, step: int) -> None:

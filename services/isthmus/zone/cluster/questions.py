@@ -2,7 +2,7 @@
 
 Rules:
 1. Nodes, keys and grants are as for training (`zone.cluster.compute`): an actor brings a key of its own, and file keys
-   reach it as ciphertext.
+   reach it as ciphertext. The border is told the class of the zone's process too: rows lie open there, to be added up.
 2. What an actor answers is its files' rows that can count, sealed to a key that the zone's process made for this one
    counting: no row lies open in Ray's object store.
 3. The sums are those of one process with all files, to the byte (`zone.questions`, rule 3).
@@ -29,7 +29,7 @@ from isthmus.zone.cluster.answers import answered, value_of
 from isthmus.zone.cluster.layout import shards_for, share_out
 from isthmus.zone.cluster.nodes import classes_of
 from isthmus.zone.cluster.shard import Presence
-from isthmus.zone.compute import RunLost
+from isthmus.zone.compute import CPU, RunLost
 from isthmus.zone.questions import counted, granted_files, question_of, rows_of
 from isthmus.zone.settings import ZoneSettings
 from isthmus.zone.store import open_store
@@ -54,17 +54,25 @@ Sealed = tuple[bytes, bytes]
 class RayQuestions:
     """Counts on a cluster of the zone."""
 
-    def __init__(self, connection: Connection, settings: RaySettings, size_of: Callable[[DatasetRef], int]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: RaySettings,
+        size_of: Callable[[DatasetRef], int],
+        accelerator: Name = CPU,
+    ) -> None:
         """Take the way to the cluster.
 
         Args:
             connection: to the head.
             settings: how work is cut, and where it may run.
             size_of: tells how many sealed bytes a dataset has.
+            accelerator: the class of the chip of this process's machine, which adds up.
         """
         self._connection = connection
         self._settings = settings
         self._size_of = size_of
+        self._accelerator = accelerator
 
     def prepare(self, order: Order) -> RayAsking:
         """Start the actors on permitted nodes and take their keys."""
@@ -73,7 +81,7 @@ class RayQuestions:
 
         def started(nodes: Sequence[Node]) -> RayAsking:
             count = shards_for(size, settings.shard_bytes, settings.most_shards, sum(node.cpus for node in nodes))
-            asking = RayAsking(order, self._connection, settings)
+            asking = RayAsking(order, self._connection, settings, self._accelerator)
             try:
                 asking.start(list(itertools.islice(itertools.cycle(nodes), count)))
             except BaseException:
@@ -87,10 +95,11 @@ class RayQuestions:
 class RayAsking:
     """The actors of one question, each with its key, and the key to which they seal their rows."""
 
-    def __init__(self, order: Order, connection: Connection, settings: RaySettings) -> None:
+    def __init__(self, order: Order, connection: Connection, settings: RaySettings, accelerator: Name) -> None:
         self._order = order
         self._connection = connection
         self._settings = settings
+        self._accelerator = accelerator
         self._actors: list[Any] = []
         self._key: SealingKey | None = SealingKey.generate()
         self.run_keys: tuple[HpkeKey, ...] = ()
@@ -105,7 +114,7 @@ class RayAsking:
         if any(actor.node != node.id for actor, node in zip(present, nodes, strict=True)):
             raise RunLost("An actor stands on another node than the one that was chosen.")
         self.run_keys = tuple(HpkeKey.from_bytes(actor.run_key) for actor in present)
-        self.accelerators = classes_of(nodes)
+        self.accelerators = tuple(sorted({*classes_of(nodes), self._accelerator}))
 
     def count(self, grants: Sequence[KeyGrant]) -> Counted:
         """Have each actor read its files; add up what comes back."""

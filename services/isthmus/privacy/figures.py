@@ -210,8 +210,11 @@ def _total(bounds: Bounds, moments: _Moments, z: float) -> Estimate:
     value = moments.total + middle * moments.count
     half = z * math.sqrt(moments.total_variance + middle**2 * moments.count_variance)
     low = max(0.0, value - half) if bounds.low >= 0 else value - half
+    # A sum is told as no more than its count allows: near there, noise of the upper end may have been cut off it.
+    end = z * math.sqrt(2 * moments.total_variance)
+    cut = min(end, max(0.0, end - ((bounds.high - middle) * moments.count - moments.total)))
     unit = bounds.steps_per_unit
-    return Estimate(value / unit, low / unit, (value + half) / unit)
+    return Estimate(value / unit, low / unit, (value + math.hypot(half, cut)) / unit)
 
 
 def _mean(bounds: Bounds, moments: _Moments, z: float) -> Estimate:

@@ -16,9 +16,13 @@ contradicted by what is known of S: three doubts, none of which is tuned.
 2. Chance within a bin: rows are taken as drawn from a density through the neighbours (a straight line in logarithms),
    so up to a place with a part p of them there are n p, give or take sqrt(n p (1 - p)). How far the slope moves p
    from an even spread is a doubt of its own: half a bar, squared and added as independent doubts are.
-3. What neighbours cannot explain: in a bin above the line through the two bins on a side (in logarithms), by more than
-   noise and chance, rows beyond its lower neighbour may lie anywhere, for instance all at one value. They are counted
-   on neither side, so such a bar spans the bin and covers more than 95 times in 100: a histogram knows no better.
+3. What neighbours cannot explain: rows above the line through the two bins on a side (in logarithms) may lie anywhere
+   in their bin, for instance all at one value.
+   Where they are more than noise and chance make, those beyond the lower neighbour are counted on neither side, so such
+   a bar spans the bin and covers more than 95 times in 100: a histogram knows no better.
+   Where they may be noise and chance, they are one more independent doubt: as many as there seem to be, and as noise
+   may have hidden. In the bins at the two ends, where clamped values and zeros gather, it is as many as there may be.
+   In a small fleet noise hides a heap; a bar must not fall short because nobody saw it.
 
 Independent errors of zones add up. The value told is where S, made to rise, passes zero.
 """
@@ -137,7 +141,7 @@ class Histogram:
             return [((self.low + self.high) / 2, float(self.low), float(self.high))] * len(shares)
         noise = sum(zone.variance for zone in self.zones)
         within = _Within.of(np.maximum(numbers, 0.0), noise)
-        counts = _flat(_summed(numbers)[:-1], numbers, within.part, float(numbers.sum()))
+        counts = _flat(_summed(numbers)[:-1], numbers, within.part)
         values = self._values(len(numbers))
         return [self._quantile(share, found, within, counts, values) for share in shares]
 
@@ -145,14 +149,14 @@ class Histogram:
         """Return the value at each place: a whole number v stands for v - 1/2 to v + 1/2, and some bins have none."""
         span = self.high - self.low + 1
         first = np.array([self.low - (-index * span // width) for index in range(width + 1)], dtype=np.float64)
-        return _flat(first[:-1] - 0.5, np.diff(first), np.tile(PLACES, (width, 1)), self.high + 0.5)
+        return _flat(first[:-1] - 0.5, np.diff(first), np.tile(PLACES, (width, 1)))
 
     def _quantile(
         self, share: float, found: Sequence[Levelled], within: _Within, counts: Floats, values: Floats
     ) -> tuple[float, float, float]:
         gap = counts - share * sum(float(one.numbers.sum()) for one in found)
-        half = np.sqrt(_noise(found, share) + within.chance)
-        low, high = gap - half - within.over, gap + half + within.under
+        noise = _noise(found, share)
+        low, high = gap - np.sqrt(noise + within.down) - within.over, gap + np.sqrt(noise + within.up) + within.under
         rising = np.maximum.accumulate(gap)
         value = min(float(self.high), max(float(self.low), float(np.interp(0.0, rising, values))))
         open_to = np.flatnonzero((low <= 0) & (high >= 0))
@@ -161,12 +165,14 @@ class Histogram:
         first, last = int(open_to[0]), int(open_to[-1])
         start = _crossing(values, high, first - 1, first) if first > 0 else float(values[0])
         end = _crossing(values, low, last + 1, last) if last < len(values) - 1 else float(values[-1])
-        # The exact value is whole: the bar reaches to the whole numbers that its ends stand for.
-        start, end = max(self.low, math.ceil(start - 0.5)), min(self.high, math.floor(end + 0.5))
+        # The exact value is whole: the bar reaches to the whole numbers that its ends stand for. Half way between two
+        # it is the inner one, for rows lie apart there: a bin's edge is none of its neighbour's values.
+        start, end = max(self.low, math.floor(start + 0.5)), min(self.high, math.ceil(end - 0.5))
         return value, min(start, value), max(end, value)
 
 
-PLACES: Floats = np.arange(STEPS) / STEPS
+PLACES: Floats = np.linspace(0.0, 1.0, STEPS + 1)
+"""Of a bin, both edges among them: an inner edge is a place of either bin, as their doubts differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +181,15 @@ class _Within:
 
     Attributes:
         part: which part of a bin's rows lies up to a place.
-        chance: square of half the bar that chance and the slope make.
-        over: rows counted that may lie above the place.
-        under: rows not counted that may lie below.
+        down: square of how far chance, the slope and heaps that are not certain lower the number of rows up to it.
+        up: the same, for how far they raise it.
+        over: rows of a certain heap that are counted and may lie above the place.
+        under: rows of a certain heap that are not counted and may lie below.
     """
 
     part: Floats
-    chance: Floats
+    down: Floats
+    up: Floats
     over: Floats
     under: Floats
 
@@ -197,35 +205,43 @@ class _Within:
         part = np.expm1(slope * PLACES) / np.expm1(slope)
         left[0], right[-1] = right[0], left[-1]  # at an end there is one neighbour
         lower = np.minimum(np.minimum(left, right), numbers)
-        heaped = _heaped(numbers, noise) | _heaped(numbers[::-1], noise)[::-1]
-        share = np.divide(numbers - lower, numbers, out=np.zeros(len(numbers)), where=heaped & (numbers > 0))[:, None]
-        none = np.zeros(len(numbers))
+        least, likely, most = np.maximum(_excess(numbers, noise), _excess(numbers[::-1], noise)[:, ::-1])
+        certain = (least > 0) & (numbers > 0)
+        heap = np.where(certain, numbers - lower, 0.0)[:, None]
+        doubted = likely + Z * math.sqrt(noise)
+        doubted[[0, -1]] = most[[0, -1]]
+        doubted = np.where(certain, 0.0, np.clip(doubted, 0.0, numbers))[:, None]
+        rows = numbers[:, None]
+        chance = Z**2 * rows * part * (1 - part) + (rows * (part - PLACES)) ** 2
         return cls(
             part,
-            Z**2 * _flat(none, numbers, part * (1 - part), 0.0) + _flat(none, numbers, np.abs(part - PLACES), 0.0) ** 2,
-            _flat(none, numbers, share * part, 0.0),
-            _flat(none, numbers, share * (1 - part), 0.0),
+            (chance + (doubted * part) ** 2).ravel(),
+            (chance + (doubted * (1 - part)) ** 2).ravel(),
+            (heap * part).ravel(),
+            (heap * (1 - part)).ravel(),
         )
 
 
-def _heaped(numbers: Floats, noise: float) -> NDArray[np.bool_]:
-    """Return which bins have more rows than the two before them explain, given noise and chance.
+def _excess(numbers: Floats, noise: float) -> Floats:
+    """Return how many rows of each bin the two bins before it do not explain: at least, likely, at most.
 
-    The logarithm of a smooth density bends down at most places, so it lies below the line through two of its points.
+    The logarithm of a smooth density bends down at most places, so it lies below the line through two of its points;
+    and below `RESOLVED` times the nearer one, which is less in doubt. Noise and chance part the three.
     """
     floor = math.sqrt(noise) + 1
     raised = numbers + floor
-    near, far = raised[1:-1], raised[:-2]
-    line = near * np.minimum(near / far, RESOLVED)
-    doubt = noise + numbers[2:] + line**2 * (4 * (noise + near) / near**2 + (noise + far) / far**2)
-    heaped = np.zeros(len(numbers), dtype=np.bool_)
-    heaped[2:] = raised[2:] - line > Z * np.sqrt(doubt)
-    return heaped
+    own, near, far = raised[2:], raised[1:-1], raised[:-2]
+    line, top = near * np.minimum(near / far, RESOLVED), near * RESOLVED
+    doubt = Z * np.sqrt(noise + line + line**2 * (4 * (noise + near) / near**2 + (noise + far) / far**2))
+    above_top = own - top - Z * np.sqrt(noise + top + RESOLVED**2 * (noise + near))
+    excess = np.full((3, len(numbers)), -math.inf)
+    excess[:, 2:] = np.maximum(own - line - doubt, above_top), own - line, own - line + doubt
+    return excess
 
 
-def _flat(start: Floats, rows: Floats, part: Floats, last: float) -> Floats:
-    """Return start + rows x part at every place of every bin in turn, and at the very end."""
-    flat: Floats = np.append((start[:, None] + rows[:, None] * part).ravel(), last)
+def _flat(start: Floats, rows: Floats, part: Floats) -> Floats:
+    """Return start + rows x part at every place of every bin in turn."""
+    flat: Floats = (start[:, None] + rows[:, None] * part).ravel()
     return flat
 
 
@@ -250,8 +266,7 @@ def _noise(found: Sequence[Levelled], share: float) -> Floats:
         fourth += weighed(one.fourths, 4)
     excess = np.divide(fourth, variance**2, out=np.zeros(len(variance)), where=variance > 0)
     edges = np.arange(len(variance))
-    places = np.arange((len(variance) - 1) * STEPS + 1) / STEPS
-    return np.interp(places, edges, variance * (Z + LONGER * excess) ** 2)
+    return np.interp((edges[:-1, None] + PLACES).ravel(), edges, variance * (Z + LONGER * excess) ** 2)
 
 
 def _below(bins: Bins, level: float) -> tuple[float, float, float]:

@@ -10,11 +10,12 @@ import pytest
 
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.queries import Answer, CellAnswer, FigureKind, Noise, primitives
+from isthmus.contracts.tables import TABLES
 from isthmus.privacy.figures import figures
 from isthmus.privacy.mechanism import noise_of
 from isthmus.privacy.release import release
-from unit.privacy.coverage import require_coverage
-from unit.privacy.crowd import exact_answer, figure, fleet, partials, plan, question
+from unit.privacy.coverage import HIGH, require_coverage
+from unit.privacy.crowd import Row, exact_answer, figure, fleet, partials, plan, question
 
 if TYPE_CHECKING:
     from isthmus.contracts.queries import Partials, QuerySpec
@@ -43,7 +44,13 @@ HEADLINE = {
 }
 
 
-def require_bars(spec: QuerySpec, sums: list[Partials], epsilon: float = 1.0, kind: FigureKind | None = None) -> None:
+def require_bars(
+    spec: QuerySpec,
+    sums: list[Partials],
+    epsilon: float = 1.0,
+    kind: FigureKind | None = None,
+    high: float = HIGH,
+) -> None:
     """Hold the bars of a question's figures, of one kind if told, to their coverage."""
     truth = figures(spec, [exact_answer(one) for one in sums])
     asked = plan(spec, epsilon)
@@ -58,7 +65,7 @@ def require_bars(spec: QuerySpec, sums: list[Partials], epsilon: float = 1.0, ki
             for a, b in zip(mine.estimates, theirs.estimates, strict=True)
         ]
 
-    require_coverage(run)
+    require_coverage(run, high=high)
 
 
 @pytest.mark.parametrize("spec", COVERED.values(), ids=COVERED)
@@ -70,6 +77,18 @@ def test_bars_cover_the_exact_figure_19_times_in_20(spec: QuerySpec, zones: tupl
 def test_bars_of_means_stay_honest_where_the_count_is_small() -> None:
     spec = question(figure(FigureKind.MEAN, "speed_mps"))
     require_bars(spec, [partials(spec, SMALL["cn"])], epsilon=0.3)
+
+
+@pytest.mark.parametrize("zones", [("cn",), ("cn", "us")], ids=["one zone", "two zones"])
+@pytest.mark.parametrize("vehicles", [30, 200])
+@pytest.mark.parametrize("value", ["low", "high"])
+def test_bars_of_sums_cover_where_every_value_is_a_bound(value: str, vehicles: int, zones: tuple[str, ...]) -> None:
+    """A sum is told as no less and no more than its count allows, which cuts noise off on one side."""
+    spec = question(figure(FigureKind.SUM, "braking_share"))
+    measure = TABLES[spec.table].measure("braking_share")
+    assert measure is not None
+    heaped = [Row(number, {}, {"braking_share": getattr(measure, value)}) for number in range(vehicles) for _ in (0, 1)]
+    require_bars(spec, [partials(spec, heaped) for _ in zones], high=1.0)
 
 
 def test_bars_of_gaussian_noise_cover_too() -> None:

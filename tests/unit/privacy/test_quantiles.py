@@ -16,6 +16,7 @@ from isthmus.contracts.tables import TABLES, TableName
 from isthmus.privacy.estimates import on_simplex
 from isthmus.privacy.figures import figures
 from isthmus.privacy.mechanism import noise_of
+from isthmus.privacy.quantiles import Bins, Histogram
 from isthmus.privacy.release import release
 from isthmus.proof.ids import question_digest
 from unit.privacy.coverage import require_coverage
@@ -58,6 +59,21 @@ def one_value(rng: np.random.Generator, _: str, rows: int) -> np.ndarray:
 def still(rng: np.random.Generator, zone: str, rows: int) -> np.ndarray:
     """Seven rows in ten are exactly zero."""
     return np.where(rng.random(rows) < 0.7, 0, braking(rng, zone, rows))
+
+
+def some_still(rng: np.random.Generator, zone: str, rows: int) -> np.ndarray:
+    """Three rows in ten are exactly zero, and many others share their bin: the heap that is hardest to see."""
+    return np.where(rng.random(rows) < 0.3, 0, braking(rng, zone, rows))
+
+
+def both_ends(rng: np.random.Generator, _: str, rows: int) -> np.ndarray:
+    """Seven rows in ten are clamped: at the lowest value or at the highest."""
+    return np.clip(rng.uniform(-1_200, 2_200, size=rows), 0, 1_000)
+
+
+def limits(rng: np.random.Generator, _: str, rows: int) -> np.ndarray:
+    """Four values, at the first or the last that a bin holds, so that a quantile lies between two of them."""
+    return rng.choice([626, 1_251, 1_875, 2_500], size=rows)
 
 
 def sums(spec: QuerySpec, measure: str, values: np.ndarray, vehicles: int) -> Partials:
@@ -145,6 +161,37 @@ def test_where_bins_are_too_wide_to_tell_bars_span_them_and_little_more(
     found = asking.found
     one_bin = (found.high - found.low + 1) / QUANTILE_BINS / found.steps_per_unit
     assert statistics.median(asking.lengths) <= 1.5 * one_bin
+
+
+@pytest.mark.parametrize(
+    ("measure", "draw"),
+    [("braking_share", still), ("braking_share", some_still), ("braking_share", both_ends), ("speed_mps", limits)],
+    ids=["most at zero", "some at zero", "both ends", "four values"],
+)
+@pytest.mark.parametrize(("vehicles", "epsilon"), [(30, 3.0), (30, 1.0), (200, 1.0)], ids=["30", "30 noisy", "200"])
+@ZONES
+def test_bars_cover_heaps_that_noise_may_hide(
+    measure: str, draw: Draw, vehicles: int, epsilon: float, zones: tuple[str, ...]
+) -> None:
+    asking = Asking(quantiles_of(measure), measure, draw, epsilon)
+    require_coverage(lambda: asking.run(zones, vehicles), high=1.0)
+
+
+def test_a_bar_stays_within_a_bin_of_one_value() -> None:
+    """Eleven whole numbers over 64 bins: what is sure to be nought is not told as nought to one."""
+    told = [0] * QUANTILE_BINS
+    told[0], told[1 * QUANTILE_BINS // 11] = 3_900, 100
+    histogram = Histogram(0, 10, (Bins(tuple(told), 2.0, laplace=True, count_variance=8.0 * QUANTILE_BINS),))
+    assert all(-0.5 <= low <= high < 0.5 for _, low, high in histogram.quantiles((0.1, 0.5, 0.9)))
+
+
+@pytest.mark.parametrize("at", [0, QUANTILE_BINS // 2, QUANTILE_BINS - 1], ids=["first", "inner", "last"])
+def test_a_bar_reaches_to_both_edges_of_a_bin_that_holds_all_rows(at: int) -> None:
+    """Each bin holds ten values, and all rows may be at any one of them."""
+    told = [0] * QUANTILE_BINS
+    told[at] = 500
+    histogram = Histogram(0, 10 * QUANTILE_BINS - 1, (Bins(tuple(told), 0.0, laplace=True, count_variance=0.0),))
+    assert [bar[1:] for bar in histogram.quantiles((0.1, 0.5, 0.9))] == [(10 * at, 10 * at + 9)] * 3
 
 
 def test_a_better_count_makes_bars_shorter_and_they_still_cover() -> None:

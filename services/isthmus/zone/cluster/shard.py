@@ -284,8 +284,9 @@ def _meeting_place() -> tuple[str, range]:
     """Return this node's address, and the ports on it where shards may meet."""
     import ray  # noqa: PLC0415 - as above
 
-    here, listing = ray.get_runtime_context().get_node_id(), ray.nodes()  # type: ignore[no-untyped-call]
-    (node,) = (entry for entry in listing if entry["NodeID"] == here)
+    nodes: Any = ray.nodes
+    here = ray.get_runtime_context().get_node_id()
+    (node,) = (entry for entry in nodes() if entry["NodeID"] == here)
     return str(node["NodeManagerAddress"]), meeting_ports(int(node["NodeManagerPort"]))
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from isthmus.contracts.answers import QueryView, ZoneAnswer
     from isthmus.contracts.inside import PrivacyView
 
-VEHICLES = {CN: 30, US: 20}
+VEHICLES = {CN: 50, US: 40}
+"""Enough that noise hides the cell that all of them are in less than once in a million answers."""
 FLEET = "SELECT road_class, count(DISTINCT vehicle), avg(speed_mps) FROM drives GROUP BY road_class"
 OTHER = "SELECT count(*) FROM minutes"
 MICRO = 1_000_000
@@ -109,7 +110,7 @@ def added_up(view: QueryView) -> None:
     parts = [part(view, zone).cells for zone in ZONES]
     vehicles = [numbers(cells, town, 0) for cells in parts]
     assert numbers(view.whole, town, 0) == sum(vehicles)
-    assert abs(sum(vehicles) / MICRO - sum(VEHICLES.values())) < 20  # some thirty times the noise's scale
+    assert abs(sum(vehicles) / MICRO - sum(VEHICLES.values())) < 40  # some twenty times the noise's scale
     speeds = sorted(numbers(cells, town, 1) for cells in parts)
     assert speeds[0] <= numbers(view.whole, town, 1) <= speeds[1]
     for cells in (view.whole, *parts):

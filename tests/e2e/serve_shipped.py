@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+from risen import risen
+
 from isthmus.coordinator import app as coordinator_app
 from isthmus.coordinator.settings import CoordinatorSettings
 from isthmus.kit import journal
@@ -31,9 +33,6 @@ async def main(part: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    while child := os.fork():
-        status = os.waitpid(child, 0)[1]
-        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
-            sys.exit(1)
+    risen()
     journal.configure(f"{sys.argv[1]} {os.getpid()}")
     asyncio.run(main(sys.argv[1], Path(sys.argv[2])))

@@ -18,6 +18,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from risen import risen
+
 from isthmus.border import app, gate_app, keeper_app
 from isthmus.border.settings import BorderSettings
 from isthmus.kit import journal
@@ -88,9 +90,6 @@ def killing(folder: Path) -> Callable[[Move], None]:
 
 
 if __name__ == "__main__":
-    while child := os.fork():
-        status = os.waitpid(child, 0)[1]
-        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
-            sys.exit(1)
+    risen()
     journal.configure(f"{sys.argv[1]} {os.getpid()}")
     asyncio.run(main(sys.argv[1], Path(sys.argv[2])))

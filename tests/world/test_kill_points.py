@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 from isthmus.border.keeper.states import Inbound, Outbound
 from isthmus.cli import federation
@@ -26,7 +24,6 @@ from isthmus.contracts.inside import InsideRole
 from isthmus.contracts.jobs import JobRequest, JobState, ZoneData
 from isthmus.contracts.orders import DatasetRef, EvaluationPlan
 from isthmus.contracts.roster import Roots
-from isthmus.kit import journal
 from isthmus.kit.clock import ManualClock
 from isthmus.proof import canonical
 from isthmus.zone.results import model_path
@@ -36,11 +33,13 @@ from world.mortal import MortalWorld
 from world.world import CN, HQ, US, ZONES, World, drives, request, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from isthmus.border.keeper.desk import Direction, Moment
     from isthmus.kit.clock import Clock
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 SITES = (HQ, CN, US)
 ROUNDS = 2
@@ -53,15 +52,6 @@ class Outcome:
 
     model: Digest
     adapted: dict[SiteId, Digest]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quiet() -> Iterator[None]:
-    """Keep the log of failures that are meant to be: formatting it takes longer than the runs."""
-    journal.configure("test", logging.CRITICAL)
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="module")

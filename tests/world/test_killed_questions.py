@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 from isthmus.border.keeper.states import Inbound, Outbound
 from isthmus.border.slots import at_slots
@@ -25,7 +23,6 @@ from isthmus.contracts.jobs import JobState
 from isthmus.contracts.ledger import INTERNAL_ENTRY, KeysReleased, Log, OrderClosed, PrivacyReserved, PrivacySettled
 from isthmus.contracts.roster import Roots
 from isthmus.coordinator.plans import default_recipes
-from isthmus.kit import journal
 from isthmus.proof import accounting, canonical
 from world import account
 from world.dooms import AFTER, BEFORE, AtCall, AtMove, AtWrite, Doom, points
@@ -34,12 +31,14 @@ from world.test_asking import FLEET, VEHICLES, part, request
 from world.world import CN, HQ, US, ZONES, World, drives, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from isthmus.contracts.answers import QueryRequest, QueryView
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.inside import Evidence, PrivacyView
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 SITES = (HQ, CN, US)
 HELD = {Outbound.HELD, Outbound.APPROVED}
@@ -75,15 +74,6 @@ class AskingWorld(MortalWorld):
                 return await self.jobs().answered((await self.jobs().ask(question, "once")).id)
             except Fault:
                 await self._risen()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quiet() -> Iterator[None]:
-    """Keep the log of failures that are meant to be."""
-    journal.configure("test", logging.CRITICAL)
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="module")

@@ -16,22 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from isthmus.contracts.queries import FigureKind
 from isthmus.privacy.figures import figures
 from isthmus.privacy.release import release
-from unit.privacy.crowd import exact_answer, figure, fleet, partials, plan, question
+from unit.privacy.crowd import HEADLINE, exact_answer, fleet, partials, plan
 
 VEHICLES, SEEDS, ANSWERS = 2_000, (5, 11, 12), 500
 LIMIT = 0.03
 """What the median relative error may be at most."""
 ZONES = ("cn", "us")
-HEADLINE = {
-    "vehicles": question(figure(FigureKind.VEHICLES)),
-    "kilometres by road type": question(figure(FigureKind.SUM, "distance_km"), by=["road_type"]),
-    "mean speed": question(figure(FigureKind.MEAN, "speed_mps")),
-    "share of headway under 1 s": question(figure(FigureKind.MEAN, "headway_below_1s_share")),
-    "braking share": question(figure(FigureKind.MEAN, "braking_share")),
-}
 
 
 def errors(name: str, zone: str, answers: int = ANSWERS) -> dict[str, list[float]]:

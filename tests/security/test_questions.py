@@ -289,15 +289,16 @@ def test_a_withheld_answer_is_one_notice_at_the_slot_and_costs_what_an_answer_co
     hand_in(scene, order, sums(asking.controlled(), cells=(400, 3)))
     before = len(scene.picture(CN).crossings)
     at_the_slot(scene)
-    if answer_of(scene, order) is None and not scene.keeper(CN).review.waiting().items:
-        new = [_payload(e[2]) for e in scene.picture(CN).crossings[before:]]
-        assert [('"kind":"notice"' in text) for text in new] == [True]
-        item = scene.keeper(HQ).inbound.deliveries(0).items[-1]
-        assert item.code is Code.NOT_RELEASED
-        assert hand_in(scene, order, sums(asking.controlled(), cells=(400, 3))).code is Code.NOT_RELEASED
-        with scene.border(CN).store.reading() as tx:
-            row = tx.row("SELECT bits FROM charge WHERE order_id = ?", order_id(order))
-        assert row is not None
+    assert answer_of(scene, order) is None
+    assert scene.keeper(CN).review.waiting().items == ()
+    new = [_payload(e[2]) for e in scene.picture(CN).crossings[before:]]
+    assert [('"kind":"notice"' in text) for text in new] == [True]
+    item = scene.keeper(HQ).inbound.deliveries(0).items[-1]
+    assert item.code is Code.NOT_RELEASED
+    assert hand_in(scene, order, sums(asking.controlled(), cells=(400, 3))).code is Code.NOT_RELEASED
+    with scene.border(CN).store.reading() as tx:
+        row = tx.row("SELECT bits FROM charge WHERE order_id = ?", order_id(order))
+    assert row is not None
 
 
 def test_what_is_reserved_is_what_the_filter_lets_through_to_the_last_order(scene: Scene) -> None:

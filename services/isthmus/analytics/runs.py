@@ -184,7 +184,7 @@ def _lengths(starts: Ints, end: int) -> Ints:
 
 
 def _two(weights: Ints) -> tuple[int, int]:
-    if len(weights) < 2:  # noqa: PLR2004 - said above
+    if len(weights) < 2:  # noqa: PLR2004 - the two largest
         return (int(weights[0]) if len(weights) else 0), 0
     second, first = np.partition(weights, -2)[-2:].tolist()
     return first, second

@@ -69,6 +69,16 @@ def question(
     return QuerySpec.model_validate({**spec, "groups_per_vehicle": groups or min(cells, rows)})
 
 
+HEADLINE = {
+    "vehicles": question(figure(FigureKind.VEHICLES)),
+    "kilometres by road type": question(figure(FigureKind.SUM, "distance_km"), by=["road_type"]),
+    "mean speed": question(figure(FigureKind.MEAN, "speed_mps")),
+    "share of headway under 1 s": question(figure(FigureKind.MEAN, "headway_below_1s_share")),
+    "braking share": question(figure(FigureKind.MEAN, "braking_share")),
+}
+"""The figures that fleets are asked for first."""
+
+
 def plan(spec: QuerySpec, epsilon: float = 1.0, *, delta_exponent: int = 6, mode: Mode = Mode.DP) -> QueryPlan:
     private = mode is Mode.DP
     return QueryPlan(

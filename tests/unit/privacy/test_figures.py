@@ -15,7 +15,7 @@ from isthmus.privacy.figures import figures
 from isthmus.privacy.mechanism import noise_of
 from isthmus.privacy.release import release
 from unit.privacy.coverage import HIGH, require_coverage
-from unit.privacy.crowd import Row, exact_answer, figure, fleet, partials, plan, question
+from unit.privacy.crowd import HEADLINE, Row, exact_answer, figure, fleet, partials, plan, question
 
 if TYPE_CHECKING:
     from isthmus.contracts.queries import Partials, QuerySpec
@@ -33,14 +33,6 @@ COVERED = {
     "several": question(
         figure(FigureKind.ROWS), figure(FigureKind.MEAN, "speed_mps"), figure(FigureKind.MEAN, "braking_share")
     ),
-}
-
-HEADLINE = {
-    "vehicles": question(figure(FigureKind.VEHICLES)),
-    "kilometres by road type": question(figure(FigureKind.SUM, "distance_km"), by=["road_type"]),
-    "mean speed": question(figure(FigureKind.MEAN, "speed_mps")),
-    "share of headway under 1 s": question(figure(FigureKind.MEAN, "headway_below_1s_share")),
-    "braking share": question(figure(FigureKind.MEAN, "braking_share")),
 }
 
 

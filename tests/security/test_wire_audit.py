@@ -160,6 +160,19 @@ def test_a_link_that_is_cut_in_mid_upload_comes_up_again(
     assert not unforgiving.clear, "how often a link may come up again is the auditor's to say"
 
 
+@pytest.mark.parametrize(("polls", "found"), [(1, []), (2, [F.TOO_OFTEN]), (3, [F.TOO_OFTEN] * 2)])
+def test_one_poll_may_be_let_go_as_its_connection_ends_however_slowly(
+    bundle: tuple[Mapping[str, bytes], Roots], tmp_path: Path, polls: int, found: list[F]
+) -> None:
+    tap = Wire(bundle[0])
+    links = honest(tap)
+    for _ in range(polls):
+        links[CN].idle(3.0)
+    tap.wait(30)
+    links[CN].close()
+    assert [finding.code for finding in audited(bundle, tap, tmp_path).findings] == found
+
+
 # ---- whoever sends more than was logged
 
 

@@ -236,7 +236,8 @@ class _Supervised:
             wait_s = FIRST_WAIT_S if time.monotonic() - began > SETTLED_S else min(2 * wait_s, LONGEST_WAIT_S)
             if self._stopping.wait(wait_s):
                 break
-        self._hang_up()
+        with self._guard:  # whoever asks to stop hangs up, too
+            self._hang_up()
         self._to(State.STOPPED)
 
     def _await_border(self) -> None:
@@ -278,11 +279,11 @@ class _Supervised:
                 os.killpg(process.pid, number)
 
     def _hang_up(self) -> None:
-        if self._channel is not None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
             with contextlib.suppress(OSError):  # the child has gone already
-                self._channel.shutdown(socket.SHUT_RDWR)
-            self._channel.close()
-            self._channel = None
+                channel.shutdown(socket.SHUT_RDWR)
+            channel.close()
 
     def _to(self, state: State) -> None:
         self._state = state

@@ -25,6 +25,7 @@ from isthmus.contracts.ledger import Log
 from isthmus.contracts.link import (
     CADENCE_S,
     HOST,
+    POLL_S,
     HeadsAnswer,
     LinkProblem,
     Opening,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 POLL_TIMEOUT_S = 60.0
+EARLY_S = 1.0
+"""A poll that ends by so much before its time was let go."""
 MAX_ANSWER = 256 * 1024
 SLICE = 1 << 20
 MAX_ENVELOPE = 128 * 1024
@@ -137,9 +140,14 @@ class Dialer:
 
     async def _poll(self) -> None:
         """Fetch, take in and receipt what the peer has for this border, one crossing after the other."""
+        loop = asyncio.get_running_loop()
         while True:
+            asked_at = loop.time()
             status, body = await self._ask("GET", "next", limit=filled(MAX_ENVELOPE))
             if status == httpx2.codes.NO_CONTENT:
+                if loop.time() - asked_at < POLL_S - EARLY_S:
+                    # The peer lets go of its polls: it stops, and its connections end in a moment.
+                    await asyncio.sleep(FIRST_PAUSE_S)
                 continue
             receipt = await self.take(unpadded(body, MAX_ENVELOPE))
             async with self._heads:

@@ -120,6 +120,22 @@ def events(scene: Scene, site: SiteId, kind: str) -> list[dict[str, object]]:
     return scene.picture(site).events(kind)
 
 
+# ---- rules
+
+
+@given(st.permutations("abcdefghijkl"))
+def test_of_rules_that_forbid_the_first_by_id_gives_the_code_wherever_it_stands(order: list[str]) -> None:
+    packs = {name: FORBIDS.format(chip=f"{name}100", action="compute") for name in order}
+    packs["a"] = packs["a"].replace("accelerator_not_permitted", "slot_too_short")
+    facts = dataclasses.replace(FACTS, accelerators=frozenset(f"{name}100" for name in order))
+    decision = Policy("".join(packs.values()), SCHEMA).decide(
+        facts, crossing_id(order_id(order_for(CN)), Kind.ORDER, CN, 0)
+    )
+    assert isinstance(decision, Refuse)
+    assert decision.code is Code.SLOT_TOO_SHORT
+    assert list(decision.rules) == [f"zone.no-{name}100" for name in sorted(order)]
+
+
 # ---- keys
 
 

@@ -98,7 +98,7 @@ class Policy:
         return cls(rules, schema)
 
     def decide(self, facts: Facts, crossing: CrossingId) -> Decision:
-        """Return what policy says of `crossing`, given `facts`."""
+        """Return what policy says of `crossing`, given `facts`; of rules that forbid, the first by id says why."""
         allowed, rules = self._ask(facts, crossing)
         if allowed:
             return Release(tuple(self._named(rules)))
@@ -126,10 +126,10 @@ class Policy:
         )
         if result.diagnostics.errors:
             raise Fault(Code.POLICY_UNAVAILABLE, "Policy could not decide.", why=str(result.diagnostics.errors[0]))
-        return result.allowed, sorted(result.diagnostics.reasons)
+        return result.allowed, sorted(result.diagnostics.reasons, key=lambda rule: self._annotations[rule]["id"])
 
     def _named(self, rules: list[str]) -> list[str]:
-        return sorted(self._annotations[rule]["id"] for rule in rules)
+        return [self._annotations[rule]["id"] for rule in rules]
 
 
 def _plain(value: Any) -> Any:

@@ -59,7 +59,7 @@ def measure() -> None:
         computes: dict[str, Compute] = {"in process": InProcessCompute(DirectoryStore(drives.folder))}
         for shards in (1, 2):
             chosen = settings.model_copy(update={"most_shards": shards})
-            computes[f"{shards} shard(s)"] = RayCompute(connection, chosen, lambda _: drives.bytes)
+            computes[f"{shards} shard(s)"] = RayCompute(connection, chosen, lambda *_: drives.bytes)
         order = an_order().model_copy(update={"training": training_plan()})
         report: dict[str, Any] = {
             "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]},

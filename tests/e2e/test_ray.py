@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,11 +65,19 @@ def drives(cluster: RayCluster) -> Stored:
     return stored(cluster.site / "store", circling(2, 8))
 
 
-@pytest.fixture
-def compute(cluster: RayCluster, drives: Stored) -> Iterator[RayCompute]:
+@pytest.fixture(scope="module")
+def connection(cluster: RayCluster) -> Iterator[Connection]:
+    """One for all tests: it is made again when the head is back."""
     connection = Connection(cluster.settings.client_address, cluster.settings.token, 30)
-    yield RayCompute(connection, cluster.settings, lambda _: drives.bytes)
+    yield connection
     connection.close()
+
+
+@pytest.fixture
+def compute(cluster: RayCluster, connection: Connection, drives: Stored) -> Iterator[RayCompute]:
+    """Compute on the cluster; whatever a test does to it, no shard's process is left."""
+    yield RayCompute(connection, cluster.settings, lambda *_: drives.bytes)
+    until(lambda: not cluster.shard_processes())
 
 
 def until(is_so: Callable[[], bool], within_s: float = 60.0) -> None:
@@ -129,7 +138,7 @@ def test_a_head_that_is_killed_costs_the_run_and_comes_back(
     run.close()
     away = Connection(cluster.settings.client_address, cluster.settings.token, 0.5)
     with pytest.raises(RunLost) as lost:
-        RayCompute(away, cluster.settings, lambda _: drives.bytes).prepare(order)
+        RayCompute(away, cluster.settings, lambda *_: drives.bytes).prepare(order)
     assert lost.value.code is Code.COMPUTE_FAILED
     cluster.start()
     again = drives.opened(compute, order)
@@ -149,34 +158,59 @@ except IsthmusError as error:
 """
 
 
-def asked(cluster: RayCluster, token: Path) -> str:
-    """Ask for the cluster's nodes in a process of its own: Ray reads a token once."""
-    command = [sys.executable, "-c", ASK, cluster.settings.client_address, str(token)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    return done.stdout.strip()
+WRONG = secrets.token_urlsafe(32)
 
 
-def test_a_cluster_answers_to_its_own_token_alone(cluster: RayCluster, tmp_path: Path) -> None:
-    assert asked(cluster, cluster.settings.token) == "1"
-    wrong = secrets.token_urlsafe(32)
-    write_secret(tmp_path / "wrong", wrong.encode())
-    told = asked(cluster, tmp_path / "wrong")
+@dataclasses.dataclass(frozen=True)
+class Callers:
+    """Who asked for the cluster's nodes, each in a process of its own, since Ray reads a token once."""
+
+    home: Path
+    own: subprocess.CompletedProcess[str]
+    wrong: subprocess.CompletedProcess[str]
+    missing: subprocess.CompletedProcess[str]
+    bare: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def callers(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Callers:
+    """Have all of them call, side by side."""
+    folder, home = tmp_path_factory.mktemp("callers"), tmp_path_factory.mktemp("home")
+    write_secret(folder / "wrong", WRONG.encode())
+    address = cluster.settings.client_address
+    bare = f"import ray; ray.init('ray://{address}'); print(len(ray.nodes()))"
+    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    pauses = ("RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S")
+    without |= {**dict.fromkeys(pauses, "2"), "HOME": str(folder)}
+
+    def called(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+    with ThreadPoolExecutor(4) as threads:
+        calls = [
+            threads.submit(called, {**os.environ, "HOME": str(home)}, ASK, address, str(cluster.settings.token)),
+            threads.submit(called, {**os.environ}, ASK, address, str(folder / "wrong")),
+            threads.submit(called, {**os.environ}, ASK, address, str(folder / "missing")),
+            threads.submit(called, without, bare),
+        ]
+        return Callers(home, *(call.result() for call in calls))
+
+
+def test_a_cluster_answers_to_its_own_token_alone(callers: Callers) -> None:
+    assert callers.own.stdout.strip() == "1"
+    told = callers.wrong.stdout
     assert told.startswith(Code.COMPUTE_FAILED.value)
     assert "token" in told
-    assert wrong not in told
-    assert asked(cluster, tmp_path / "missing").startswith(Code.CONFIGURATION.value)
+    assert WRONG not in told + callers.wrong.stderr
+    assert callers.missing.stdout.startswith(Code.CONFIGURATION.value)
+    assert {call.returncode for call in (callers.own, callers.wrong, callers.missing)} == {0}
 
 
-def test_what_is_no_token_runs_no_code(cluster: RayCluster, tmp_path: Path) -> None:
+def test_what_is_no_token_runs_no_code(callers: Callers) -> None:
     """Past our own checks: Ray's client, without a token, as anyone on the zone's network might have it."""
-    script = f"import ray; ray.init('ray://{cluster.settings.client_address}'); print(len(ray.nodes()))"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "2", "HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode != 0
-    assert done.stdout == ""
+    assert callers.bare.returncode != 0
+    assert callers.bare.stdout == ""
 
 
 def test_an_order_does_not_run_on_an_accelerator_that_the_zone_does_not_allow(
@@ -184,16 +218,14 @@ def test_an_order_does_not_run_on_an_accelerator_that_the_zone_does_not_allow(
 ) -> None:
     other = cluster.settings.model_copy(update={"allowed_accelerators": ("h20",)})
     with pytest.raises(Refusal) as refusal:
-        RayCompute(compute._connection, other, lambda _: drives.bytes).prepare(an_order())
+        RayCompute(compute._connection, other, lambda *_: drives.bytes).prepare(an_order())
     assert refusal.value.code is Code.POLICY_DENIED
     assert cluster.shard_processes() == []
 
 
-def test_ray_leaves_no_token_in_the_home_folder(cluster: RayCluster, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", ASK, cluster.settings.client_address, str(cluster.settings.token)]
-    environment = {**os.environ, "HOME": str(tmp_path)}
-    subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120)
-    assert list(tmp_path.rglob("*")) == []
+def test_ray_leaves_no_token_in_the_home_folder(callers: Callers) -> None:
+    assert callers.own.stdout.strip() == "1"
+    assert list(callers.home.rglob("*")) == []
 
 
 @dataclasses.dataclass

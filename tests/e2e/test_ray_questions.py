@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,10 +20,11 @@ from unit.analytics.rows import EVERYTHING, figure, question
 from unit.zone.counted_files import Vault, an_order
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from isthmus.contracts.queries import QuerySpec
     from isthmus.zone.questions import Counted, Questions
+    from servers.ray_cluster import RayCluster
 
 pytestmark = pytest.mark.e2e
 ROWS, VEHICLES, FILES, ACTORS = 300_000, 3_000, 5, 2
@@ -30,27 +32,34 @@ SPEC = question(*EVERYTHING, figure("histogram", "headway_s", bins=16), group_by
 FEWER_CELLS = question(*EVERYTHING, group_by=("road_type",), rows=7, groups=2)
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    with running(tmp_path_factory.mktemp("cluster"), shards=ACTORS) as cluster:
+        yield cluster
+
+
 @pytest.mark.parametrize("spec", [SPEC, FEWER_CELLS], ids=["every cell", "two cells a vehicle"])
-def test_two_actors_count_what_one_process_does(spec: QuerySpec, tmp_path: Path) -> None:
+def test_two_actors_count_what_one_process_does(spec: QuerySpec, cluster: RayCluster) -> None:
     order = an_order(spec=spec)
     files = divided(table_of(TABLES[TableName.DRIVES], ROWS, VEHICLES), FILES)
-    with running(tmp_path, shards=ACTORS) as cluster:
-        vault = Vault.of(DirectoryStore(cluster.site / "store"), files, order)
+    shutil.rmtree(cluster.site / "store", ignore_errors=True)  # of the question before
+    vault = Vault.of(DirectoryStore(cluster.site / "store"), files, order)
 
-        def counted(questions: Questions, keys: int) -> Counted:
-            asking = questions.prepare(order)
-            try:
-                assert len(asking.run_keys) == keys
-                return asking.count([vault.grant(key) for key in asking.run_keys])
-            finally:
-                asking.close()
-
-        connection = Connection(cluster.settings.client_address, cluster.settings.token, 60)
+    def counted(questions: Questions, keys: int) -> Counted:
+        asking = questions.prepare(order)
         try:
-            shared = counted(RayQuestions(connection, cluster.settings, lambda _: 1 << 30), ACTORS)
+            assert len(asking.run_keys) == keys
+            return asking.count([vault.grant(key) for key in asking.run_keys])
         finally:
-            connection.close()
-        alone = counted(InProcessQuestions(vault.store), 1)
+            asking.close()
+
+    connection = Connection(cluster.settings.client_address, cluster.settings.token, 60)
+    try:
+        here = InProcessQuestions(vault.store)
+        shared = counted(RayQuestions(connection, cluster.settings, lambda *_: 1 << 30, here), ACTORS)
+    finally:
+        connection.close()
+    alone = counted(here, 1)
     assert shared.payload == alone.payload
     sums = canonical.load(Partials, shared.payload)
     assert sums.vehicles == shared.contributors.vehicles == VEHICLES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +12,13 @@ from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, Name
 from isthmus.contracts.orders import Algorithm
 from isthmus.contracts.queries import Partials
+from isthmus.contracts.tables import TABLES
 from isthmus.proof import canonical
 from isthmus.proof.ids import order_id
 from isthmus.proof.sealing import SealingKey
 from isthmus.zone.cluster.connection import Connection
 from isthmus.zone.cluster.questions import RayQuestions
+from isthmus.zone.cluster.settings import RaySettings
 from isthmus.zone.questions import InProcessQuestions
 from isthmus.zone.store import DirectoryStore
 from servers.ray_cluster import running
@@ -24,6 +27,7 @@ from unit.zone.counted_files import SPEC, Vault, a_fleet, an_order
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from isthmus.contracts.raw_table import Group
     from isthmus.zone.questions import Counted, Questions
     from servers.ray_cluster import RayCluster
 
@@ -43,15 +47,20 @@ def vault(cluster: RayCluster) -> Vault:
     return Vault.of(DirectoryStore(cluster.site / "store"), a_fleet(), ORDER)
 
 
-@pytest.fixture(params=list(KINDS))
-def questions(request: pytest.FixtureRequest, cluster: RayCluster, vault: Vault) -> Iterator[Questions]:
-    actors, settings = KINDS[request.param], cluster.settings
-    if not actors:
-        yield InProcessQuestions(vault.store)
-        return
-    connection = Connection(settings.client_address, settings.token, 30)
-    yield RayQuestions(connection, settings.model_copy(update={"most_shards": actors}), lambda _: 1 << 20)
+@pytest.fixture(scope="module")
+def connection(cluster: RayCluster) -> Iterator[Connection]:
+    connection = Connection(cluster.settings.client_address, cluster.settings.token, 30)
+    yield connection
     connection.close()
+
+
+@pytest.fixture(params=list(KINDS))
+def questions(request: pytest.FixtureRequest, cluster: RayCluster, connection: Connection, vault: Vault) -> Questions:
+    actors, here = KINDS[request.param], InProcessQuestions(vault.store)
+    if not actors:
+        return here
+    settings = cluster.settings.model_copy(update={"most_shards": actors})
+    return RayQuestions(connection, settings, lambda *_: 1 << 20, here)
 
 
 def counted(questions: Questions, vault: Vault) -> Counted:
@@ -97,14 +106,28 @@ def test_a_closed_one_counts_no_more(questions: Questions, vault: Vault) -> None
     assert refusal.value.code is Code.ORDER_CLOSED
 
 
-def test_the_machine_on_which_rows_are_added_up_is_named_beside_the_nodes(cluster: RayCluster, vault: Vault) -> None:
+def test_the_machine_on_which_rows_are_added_up_is_named_beside_the_nodes(
+    cluster: RayCluster, connection: Connection, vault: Vault
+) -> None:
     own, settings = Name("h20"), cluster.settings
-    connection = Connection(settings.client_address, settings.token, 30)
+    here = InProcessQuestions(vault.store, own)
     for questions, named in (
-        (InProcessQuestions(vault.store, own), (own,)),
-        (RayQuestions(connection, settings, lambda _: 1 << 20, own), ("cpu", own)),
+        (here, (own,)),
+        (RayQuestions(connection, settings, lambda *_: 1 << 20, here), ("cpu", own)),
     ):
         asking = questions.prepare(ORDER)
         asking.close()
         assert asking.accelerators == named
-    connection.close()
+
+
+def test_a_table_that_is_not_worth_an_actor_is_counted_without_the_cluster(vault: Vault) -> None:
+    nobody_there = Connection("127.0.0.1:1", Path("no-token"), 1)
+    worth, asked = RaySettings(shard_bytes=4096), []
+
+    def size_of(dataset: Name, group: Group) -> int:
+        asked.append((dataset, group))
+        return 4096
+
+    questions = RayQuestions(nobody_there, worth, size_of, InProcessQuestions(vault.store))
+    assert canonical.load(Partials, counted(questions, vault).payload) == partials(SPEC, a_fleet())
+    assert asked == [(ORDER.dataset.dataset, TABLES[SPEC.table].group)]

@@ -234,13 +234,13 @@ def _named(flat: jax.Array | NDArray[np.float32]) -> dict[str, jax.Array]:
 def _term(flat: jax.Array, data: tuple[jax.Array, jax.Array], rows: jax.Array, shares: jax.Array) -> jax.Array:
     """Gradient of the displacements of some rows, each times its share."""
 
-    def loss(flat: jax.Array) -> jax.Array:
-        error = forward(_named(flat), data[0][rows]) - data[1][rows]
+    def loss(weights: Mapping[str, jax.Array]) -> jax.Array:
+        error = forward(weights, data[0][rows]) - data[1][rows]
         displacement = jnp.sqrt(jnp.sum(jnp.square(error), axis=-1) + _SMOOTHING_M2)
         return jnp.sum(displacement * shares[:, None])
 
-    gradient: jax.Array = jax.grad(loss)(flat)
-    return gradient
+    by_name = jax.grad(loss)(_named(flat))  # by tensor: a gradient of `flat` would add up one padded vector for each
+    return jnp.concatenate([by_name[spec.name].reshape(-1) for spec in MODEL_SCHEMA])
 
 
 def _step(

@@ -81,20 +81,15 @@ class Zone:
         if ray is None:
             return InProcessCompute(self.store, self.settings.accelerator)
         connection = Connection(ray.client_address, ray.token, ray.start_within_s)
-        return RayCompute(connection, ray, lambda ref: self.catalogue.holdings(ref.dataset).stored_bytes)
+        return RayCompute(connection, ray, self.catalogue.sealed_bytes)
 
     def questions(self) -> Questions:
-        """Return who counts: the cluster where the settings name one, else this process."""
-        ray = self.settings.ray
+        """Return who counts: this process, and for large tables the cluster where the settings name one."""
+        ray, here = self.settings.ray, InProcessQuestions(self.store, self.settings.accelerator)
         if ray is None:
-            return InProcessQuestions(self.store, self.settings.accelerator)
+            return here
         connection = Connection(ray.client_address, ray.token, ray.start_within_s)
-        return RayQuestions(
-            connection,
-            ray,
-            lambda ref: self.catalogue.holdings(ref.dataset).stored_bytes,
-            self.settings.accelerator,
-        )
+        return RayQuestions(connection, ray, self.catalogue.sealed_bytes, here)
 
     async def ingest(
         self,

@@ -182,6 +182,14 @@ class Catalogue:
         with self._database.reading() as db:
             return _holdings(db, "SELECT value FROM json_each(?)", (json.dumps(sorted(files)),))
 
+    def sealed_bytes(self, dataset: Name, group: Group) -> int:
+        """Return the size of a dataset's sealed objects of one group."""
+        of_group = """SELECT coalesce(sum(size), 0) FROM groups JOIN files USING (file)
+            WHERE dataset = ? AND "group" = ?"""
+        with self._database.reading() as db:
+            ((size,),) = db.execute(of_group, (dataset, group.value)).fetchall()
+        return int(size)
+
     def commitment(self, ref: DatasetRef) -> Digest | None:
         """Return a snapshot's commitment, None where it is not frozen."""
         with self._database.reading() as db:

@@ -103,11 +103,11 @@ class InProcessQuestions:
     def __init__(self, store: ObjectStore, accelerator: Name = CPU) -> None:
         """Take where the files are, and the class of the chip of this process's machine."""
         self._store = store
-        self._accelerator = accelerator
+        self.accelerator = accelerator
 
     def prepare(self, order: Order) -> InProcessAsking:
         """Check the order and make its key."""
-        return InProcessAsking(order, question_of(order), self._store, self._accelerator)
+        return InProcessAsking(order, question_of(order), self._store, self.accelerator)
 
 
 class InProcessAsking:

@@ -136,6 +136,11 @@ def test_a_head_shows_no_dashboard_and_spills_nothing_to_disk() -> None:
     assert json.loads(config.partition("=")[2])["automatic_object_spilling_enabled"] is False
 
 
+@pytest.mark.parametrize("command", [head_command, worker_command])
+def test_a_shard_has_one_thread(command: Any) -> None:
+    assert command(RaySettings().within(Path("/site")), MACHINE).environment["PJRT_NPROC"] == "1"
+
+
 def site(tmp_path: Path, ray: str) -> Path:
     (tmp_path / "settings.toml").write_text(f'site = "cn-shanghai"\n[zone]\nborder_url = "http://127.0.0.1:1"\n{ray}')
     return tmp_path

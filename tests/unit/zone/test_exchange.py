@@ -10,24 +10,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from isthmus.contracts.errors import Code, Fault, Refusal
+from isthmus.contracts.keys import HpkeKey
+from isthmus.proof.sealing import SealingKey
+from isthmus.zone.cluster.answers import value_of
 from isthmus.zone.cluster.exchange import (
     GREETING_S,
     LONGEST,
     TAG,
+    Exchange,
     Line,
     Meeting,
-    answer_all,
-    asked,
+    handed_over,
     join,
     new_key,
-    over,
-    term_of,
+    taken,
 )
 from isthmus.zone.cluster.launch import meeting_ports
+from isthmus.zone.cluster.shard import Shard
 from isthmus.zone.compute import RunLost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 KEY = new_key()
 ANY = (0,)
@@ -60,31 +67,53 @@ def lines(ends: tuple[socket.socket, socket.socket]) -> tuple[Line, Line]:
     return Line(ends[0], KEY, leads=True), Line(ends[1], KEY, leads=False)
 
 
-def still_there() -> None:
-    """Nothing has ended meanwhile."""
+@pytest.fixture
+def three() -> Iterator[tuple[Exchange, ...]]:
+    """The exchanges of three shards, each with a connection to each."""
+    exchanges = (Exchange(), Exchange(), Exchange())
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            here = socket.create_connection(listener.getsockname())
+            there, _ = listener.accept()
+        key = new_key()
+        exchanges[first].add(second, Line(here, key, leads=True))
+        exchanges[second].add(first, Line(there, key, leads=False))
+    yield exchanges
+    for exchange in exchanges:
+        exchange.close()
 
 
-def test_every_question_is_answered_until_the_training_is_over(lines: tuple[Line, Line]) -> None:
-    leader, follower = lines
-    weights = np.arange(70_000, dtype=np.float32)
-    with ThreadPoolExecutor(1) as threads:
-        following = threads.submit(answer_all, follower, lambda flat, epoch, step: flat * epoch + np.float32(step))
-        for epoch, step in ((0, 0), (0, 1), (1, 0), (2, 3)):
-            asked(leader, weights, epoch, step)
-            np.testing.assert_array_equal(term_of(leader, still_there), weights * epoch + np.float32(step))
-        over(leader)
-        assert following.result(timeout=5) is None
+def all_summed(shards: tuple[Exchange, ...], terms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    with ThreadPoolExecutor(len(shards)) as threads:
+        asked = [threads.submit(shard.summed, n, terms[n]) for n, shard in enumerate(shards)]
+        return [each.result(timeout=30) for each in asked]
 
 
-def test_a_second_training_goes_on_where_the_first_ended(lines: tuple[Line, Line]) -> None:
-    leader, follower = lines
-    with ThreadPoolExecutor(1) as threads:
-        for training in range(3):
-            following = threads.submit(answer_all, follower, lambda flat, _epoch, _step: flat)
-            asked(leader, np.full(5, training, np.float32), 0, 0)
-            assert term_of(leader, still_there).tolist() == [training] * 5
-            over(leader)
-            following.result(timeout=5)
+def test_every_shard_has_the_same_sum_to_the_last_bit(three: tuple[Exchange, ...]) -> None:
+    """Added in one order, or the shards' models would drift apart."""
+    generator = np.random.Generator(np.random.PCG64(1))
+    for _ in range(5):
+        terms = [generator.standard_normal(70_000, dtype=np.float32) for _ in three]
+        expected = (terms[0] + terms[1]) + terms[2]
+        assert (expected != terms[0] + (terms[1] + terms[2])).any()
+        for found in all_summed(three, terms):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_terms_that_no_buffer_holds_pass_each_other(three: tuple[Exchange, ...]) -> None:
+    """All send at once, far more than the system takes in: nobody may wait for somebody who waits to send."""
+    ones = np.ones(8 << 20, np.float32)
+    for found in all_summed(three, [ones, ones, ones]):
+        assert (found == 3).all()
+
+
+def test_a_term_of_another_model_ends_the_run(lines: tuple[Line, Line]) -> None:
+    """One number would be added to every number of a gradient."""
+    shard = Exchange()
+    shard.add(1, lines[0])
+    lines[1].send(np.ones(1, np.float32).tobytes())
+    with pytest.raises(RunLost, match="another model"):
+        shard.summed(0, np.ones(5, np.float32))
 
 
 def frame_of(line: Line, end: socket.socket, text: bytes) -> bytes:
@@ -94,11 +123,17 @@ def frame_of(line: Line, end: socket.socket, text: bytes) -> bytes:
     return head + end.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)
 
 
-def test_weights_cannot_be_read_on_the_way(ends: tuple[socket.socket, socket.socket]) -> None:
-    weights = np.full(1000, 0.25, np.float32)
-    asked(Line(ends[0], KEY, leads=True), weights, 0, 0)
-    heard = ends[1].recv(4 + 8 + weights.nbytes + 16, socket.MSG_WAITALL)
-    assert weights[:4].tobytes() not in heard
+def test_gradients_cannot_be_read_on_the_way(ends: tuple[socket.socket, socket.socket]) -> None:
+    term, shard = np.full(1000, 0.25, np.float32), Exchange()
+    shard.add(1, Line(ends[0], KEY, leads=True))
+    with ThreadPoolExecutor(1) as threads:
+        summing = threads.submit(shard.summed, 0, term)
+        heard = ends[1].recv(4 + term.nbytes + 16, socket.MSG_WAITALL)
+        ends[1].close()
+        with pytest.raises(RunLost):
+            summing.result(timeout=5)
+    assert len(heard) == 4 + term.nbytes + 16
+    assert term[:4].tobytes() not in heard
 
 
 @pytest.mark.parametrize("place", [4, 30, -1])
@@ -142,10 +177,12 @@ def test_a_length_that_no_frame_has_ends_the_run(ends: tuple[socket.socket, sock
 
 
 def test_a_shard_that_is_gone_ends_the_run(lines: tuple[Line, Line]) -> None:
-    leader, follower = lines
-    follower.close()
-    with pytest.raises(RunLost):
-        term_of(leader, still_there)
+    shard = Exchange()
+    shard.add(1, lines[0])
+    lines[1].close()
+    for _ in range(2):
+        with pytest.raises(RunLost):
+            shard.summed(0, np.ones(70_000, np.float32))
 
 
 def test_a_shard_that_keeps_quiet_is_asked_after(lines: tuple[Line, Line]) -> None:
@@ -154,8 +191,49 @@ def test_a_shard_that_keeps_quiet_is_asked_after(lines: tuple[Line, Line]) -> No
     def stopped() -> None:
         raise RunLost("it has stopped")
 
-    with pytest.raises(RunLost, match="it has stopped"):
-        term_of(lines[0], stopped)
+    shard = Exchange()
+    shard.add(1, lines[0])
+    for numbers in (5, 8 << 20):  # it is waited for before it answers, and before it takes in what it is sent
+        with pytest.raises(RunLost, match="it has stopped"):
+            shard.summed(0, np.ones(numbers, np.float32), stopped)
+
+
+def test_a_lines_key_cannot_be_read_on_the_way_and_opens_for_its_shard_and_number_alone() -> None:
+    mine, another = SealingKey.generate(), SealingKey.generate()
+    sealed = handed_over(KEY, mine.public, 1)
+    assert KEY not in sealed
+    assert taken(sealed, mine, 1) == KEY
+    altered = sealed[:-1] + bytes([sealed[-1] ^ 1])
+    for what, own, number in ((sealed, another, 1), (sealed, mine, 0), (altered, mine, 1)):
+        with pytest.raises(Refusal) as refusal:
+            taken(what, own, number)
+        assert refusal.value.code is Code.PAYLOAD_ALTERED
+
+
+def test_a_shard_comes_with_the_key_that_was_sealed_to_it_and_once(tmp_path: Path) -> None:
+    """All that passes through Ray is the public half of a key, and what is sealed to it."""
+    shard = Shard(str(tmp_path))
+    with Meetings() as meeting, ThreadPoolExecutor(1) as threads:
+        gathering = threads.submit(meeting.gather, [KEY], 20.0)
+        sealed = handed_over(KEY, HpkeKey.from_bytes(value_of(shard.invite(7))), 0)
+        value_of(shard.join(7, meeting.place, 0, sealed, 5.0))
+        (line,) = gathering.result(timeout=10)
+        line.close()
+        shard._exchange.close()
+        with pytest.raises(Fault) as fault:
+            value_of(shard.join(7, meeting.place, 0, sealed, 5.0))
+    assert fault.value.code is Code.COMPUTE_FAILED
+
+
+def test_a_shard_does_not_come_with_a_key_that_was_sealed_to_another(tmp_path: Path) -> None:
+    shard, another = Shard(str(tmp_path)), SealingKey.generate()
+    with Meetings() as meeting:
+        value_of(shard.invite(7))
+        with pytest.raises(Refusal) as refusal:
+            value_of(shard.join(7, meeting.place, 0, handed_over(KEY, another.public, 0), 5.0))
+        assert refusal.value.code is Code.PAYLOAD_ALTERED
+        with pytest.raises(RunLost):
+            meeting.gather([KEY], 0.05)
 
 
 def test_strangers_are_hung_up_on_and_the_others_come_all_the_same() -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from isthmus.contracts.identifiers import JobId, SiteId
     from isthmus.zone.results import ZoneResults
 
-HANDED_OVER_WITHIN_S = 300.0
+HANDED_OVER_WITHIN_S = 600.0
 MAX_EVIDENCE = 1 << 28
 CROSSING, PARTIES = "crossing.pcap", "parties"
 BY = (

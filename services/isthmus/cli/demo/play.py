@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from isthmus.zone.results import ZoneResults
 
 REPORT, EVIDENCE, ROOTS, WIRE = "demo-report.json", "demo-evidence", "roots.json", "demo-wire.pcap"
-COSIGNED_WITHIN_S = 20.0
+COSIGNED_WITHIN_S = 60.0
 """Longer than the cadence at which borders exchange heads."""
 COPIES = 3
 """Of a capture, at most."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.keys import HpkeKey
 from isthmus.contracts.orders import Evaluation, Figures, Predictor
+from isthmus.contracts.raw_table import Group
 from isthmus.learning import weights
 from isthmus.learning.metrics import Errors
 from isthmus.proof import canonical
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from isthmus.contracts.identifiers import Name
     from isthmus.contracts.inside import KeyGrant
-    from isthmus.contracts.orders import DatasetRef, Order
+    from isthmus.contracts.orders import Order
     from isthmus.learning.train import Schedule
     from isthmus.zone.cluster.connection import Connection
     from isthmus.zone.cluster.layout import Layout
@@ -48,13 +49,13 @@ Buffer = bytes | bytearray | memoryview
 class RayCompute:
     """Trains on a cluster of the zone."""
 
-    def __init__(self, connection: Connection, settings: RaySettings, size_of: Callable[[DatasetRef], int]) -> None:
+    def __init__(self, connection: Connection, settings: RaySettings, size_of: Callable[[Name, Group], int]) -> None:
         """Take the way to the cluster.
 
         Args:
             connection: to the head.
             settings: how shards are cut, and where they may run.
-            size_of: tells how many sealed bytes a dataset has.
+            size_of: tells how many sealed bytes a dataset has of a group.
         """
         self._connection = connection
         self._settings = settings
@@ -63,7 +64,7 @@ class RayCompute:
     def prepare(self, order: Order) -> RayOpening:
         """Start the order's shards on permitted nodes and take their keys."""
         plan_of(order)
-        size = self._size_of(order.dataset)
+        size = self._size_of(order.dataset.dataset, Group.MOTION)
 
         def started(nodes: Sequence[Node]) -> RayOpening:
             count = shards_for(size, self._settings.shard_bytes, self._settings.most_shards, sum(n.cpus for n in nodes))
@@ -115,8 +116,9 @@ class RayOpening:
         ]
         reports = self._ask([shard.load.remote(text) for shard, text in zip(self._shards, texts, strict=True)])
         layout = lay_out(list(itertools.chain(*reports)), plan.held_out_vehicles)
-        leader, *others = self._shards
-        self._ask([leader.settle.remote(layout, others), *(shard.settle.remote(layout, ()) for shard in others)])
+        self._ask([shard.settle.remote(layout, number) for number, shard in enumerate(self._shards)])
+        for number in reversed(range(len(self._shards) - 1)):  # one after the other: each takes a port while it meets
+            self._ask([self._shards[number].meet.remote(self._shards[number + 1 :])])
         return RayRun(self._order, layout, self._connection, tuple(self._shards))
 
     def close(self) -> None:

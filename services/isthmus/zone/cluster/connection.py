@@ -36,11 +36,13 @@ PAUSE_S = 0.5
 QUIET = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "4",
+    "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "2",
+    "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "2",
     "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "5",
     "GRPC_ENABLE_FORK_SUPPORT": "0",
 }
-"""Ray's environment, set before Ray is loaded. gRPC's fork handlers end a head that starts a process for a client."""
+"""Ray's environment, set before Ray is loaded. Its client tries three times, with these pauses; who waits longer for a
+head is `Connection`. gRPC's fork handlers end a head that starts a process for a client."""
 
 _ONE_AT_A_TIME = threading.RLock()
 

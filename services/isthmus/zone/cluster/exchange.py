@@ -1,22 +1,24 @@
-"""The way gradients go between the shards of one run: a connection from each shard to the one that leads.
+"""The way gradients go between the shards of one run: a connection from each shard to each other one.
 
 A call of Ray's takes a millisecond or more, a step of training less. So calls start a training and end it, and what
-goes to and fro at every step in between goes straight.
+is said at every step in between goes straight: each shard sends its term of the gradient to all others at once, adds
+up the same terms in the same order, and takes the step itself. Nobody waits for somebody who adds up for all.
 
 Rules:
-1. Each connection has a key of its own, drawn by the shard that leads and handed over in a call of Ray's, which takes
-   the cluster's token. Who does not show it is hung up on. It is good for one run. Ray's calls are plain text: the key
-   keeps out who can reach a port, and not who listens to the nodes' network.
+1. Each connection has a key of its own, drawn by the shard that listens, good for one run. Ray's calls are plain text,
+   so it goes over sealed (HPKE, `proof.sealing`) to a key that the other shard makes for this alone and drops at once.
+   Who listens to the nodes' network does not get it, and who does not show it is hung up on.
 2. What is sent is encrypted and authenticated (AES-256-GCM, NIST SP 800-38D) under its direction and number, which are
    not sent: what is changed, repeated, left out or turned round does not open.
-3. Numbers alone are sent: weights, gradients, and which batch is meant. Nothing of it is unpickled.
-4. The shard that leads listens, on a port of the cluster's block, and only until all others are there.
+3. Numbers alone are sent: gradients. Nothing of it is unpickled.
+4. Of two shards the first one listens, on a port of the cluster's block, and only until all later ones are there.
 5. Whatever goes wrong ends the connection and the run with it (`RunLost`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import time
@@ -26,6 +28,7 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from isthmus.proof.sealing import wrap
 from isthmus.zone.compute import RunLost
 
 if TYPE_CHECKING:
@@ -33,12 +36,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from isthmus.contracts.keys import HpkeKey
+    from isthmus.proof.sealing import SealingKey
+
+    Buffer = bytes | bytearray | memoryview
+
 KEY_BITS = 256
 TAG = 16
 LONGEST = 1 << 30
 """Bytes of a frame: far more than a model of this release."""
 GREETING_S = 2.0
 """How long a caller may take to name its key, and again to show it: in all, however it deals its bytes out."""
+AT_ONCE = 1 << 20
+"""Bytes that are taken in at a time."""
 SILENT_S = 60
 """How long a machine that is cut off may keep quiet before a connection to it counts as gone."""
 LOOK_S = 1.0
@@ -46,13 +56,30 @@ LOOK_S = 1.0
 
 _LENGTH = struct.Struct(">I")
 _NUMBER = struct.Struct(">I")
-_BATCH = struct.Struct(">II")
 _NONCE = struct.Struct(">IQ")
 
 
 def new_key() -> bytes:
     """Return a key for one connection, from the operating system's generator."""
     return AESGCM.generate_key(KEY_BITS)
+
+
+def handed_over(key: bytes, to: HpkeKey, number: int) -> bytes:
+    """Return a connection's key, sealed to the shard that is to come as number `number`."""
+    return wrap(key, to, context=_context(number))
+
+
+def taken(sealed: bytes, own: SealingKey, number: int) -> bytes:
+    """Return the connection's key that `handed_over` sealed.
+
+    Raises:
+        Refusal: `PAYLOAD_ALTERED`: it was changed, or sealed to another key or for another number.
+    """
+    return own.open(sealed, context=_context(number))
+
+
+def _context(number: int) -> bytes:
+    return f"line-between-shards|{number}".encode()
 
 
 class Line:
@@ -68,22 +95,57 @@ class Line:
         self._cipher = AESGCM(key)
         self._mine, self._theirs = (0, 1) if leads else (1, 0)
         self._sent = self._received = 0
+        self._early = bytearray()
 
-    def send(self, *parts: bytes) -> None:
-        """Send one frame, of the parts joined.
+    def fileno(self) -> int:
+        """Return the connection's number, to wait for it among others."""
+        return self._link.fileno()
+
+    def send(self, plain: Buffer) -> None:
+        """Send one frame.
 
         Raises:
             RunLost: the connection is gone.
         """
-        plain = b"".join(parts)
+        frame = self.sealed(plain)
+        with self._unbroken():
+            self._link.settimeout(None)
+            self._link.sendall(frame)
+
+    def sealed(self, plain: Buffer) -> bytearray:
+        """Return the next frame to send. Each must be sent, in the order in which they were made."""
         frame = bytearray(_LENGTH.size + len(plain) + TAG)
         _LENGTH.pack_into(frame, 0, len(plain) + TAG)
         nonce = _NONCE.pack(self._mine, self._sent)
         self._cipher.encrypt_into(nonce, plain, None, memoryview(frame)[_LENGTH.size :])
         self._sent += 1
+        return frame
+
+    def push(self, frame: memoryview) -> int:
+        """Send as much of a frame as goes without waiting; return how many bytes that were.
+
+        Raises:
+            RunLost: the connection is gone.
+        """
         with self._unbroken():
-            self._link.settimeout(None)
-            self._link.sendall(frame)
+            self._link.settimeout(0)
+            with contextlib.suppress(BlockingIOError):
+                return self._link.send(frame)
+        return 0
+
+    def take_in(self) -> None:
+        """Take in what has come, for a later `receive`.
+
+        Raises:
+            RunLost: the connection is gone.
+        """
+        with self._unbroken():
+            self._link.settimeout(0)
+            with contextlib.suppress(BlockingIOError):
+                came = self._link.recv(AT_ONCE)
+                if not came or len(self._early) > LONGEST:
+                    raise ConnectionError
+                self._early += came
 
     def receive(
         self, looking: Callable[[], None] | None = None, within_s: float | None = None, longest: int = LONGEST
@@ -117,7 +179,9 @@ class Line:
 
     def _read(self, length: int, looking: Callable[[], None] | None, until: float | None) -> bytearray:
         data = bytearray(length)
-        rest = memoryview(data)
+        early, self._early = self._early[:length], self._early[length:]
+        data[: len(early)] = early
+        rest = memoryview(data)[len(early) :]
         while rest:
             if until is not None:
                 self._link.settimeout(_left(until))
@@ -232,23 +296,52 @@ def _left(deadline: float) -> float:
     return left
 
 
-def asked(line: Line, flat: NDArray[np.float32], epoch: int, step: int) -> None:
-    """Ask for a shard's term of one batch's gradient at the weights `flat`, float32 [parameters]."""
-    line.send(_BATCH.pack(epoch, step), flat.tobytes())
+class Exchange:
+    """One shard's lines to all others of its run."""
 
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._lines: dict[int, Line] = {}
 
-def over(line: Line) -> None:
-    """Say that a training is over."""
-    line.send(b"")
+    def add(self, shard: int, line: Line) -> None:
+        """Take the line to the shard with this number."""
+        self._lines[shard] = line
 
+    def summed(
+        self, own: int, term: NDArray[np.float32], looking: Callable[[], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Send a term to all others, and return its sum with theirs, added in the order of the shards' numbers.
 
-def term_of(line: Line, looking: Callable[[], None]) -> NDArray[np.float32]:
-    """Return what was asked for, float32 [parameters]."""
-    return np.frombuffer(line.receive(looking), np.float32)
+        Args:
+            own: this shard's number.
+            term: float32, of as many numbers for every shard.
+            looking: called every second of waiting; what it raises ends the wait.
 
+        Raises:
+            RunLost: a connection is gone, or another shard sends something else.
+        """
+        self._send(term, looking)
+        terms = {own: term}
+        for shard, line in self._lines.items():
+            terms[shard] = np.frombuffer(line.receive(looking), np.float32)
+            if terms[shard].size != term.size:
+                raise RunLost("Another shard trains another model.")
+        first, *rest = (terms[shard] for shard in sorted(terms))
+        return sum(rest, start=first)
 
-def answer_all(line: Line, gradient: Callable[[NDArray[np.float32], int, int], NDArray[np.float32]]) -> None:
-    """Answer every question on a line with `gradient` of weights, epoch and step, until the training is over."""
-    while frame := line.receive():
-        epoch, step = _BATCH.unpack_from(frame)
-        line.send(gradient(np.frombuffer(frame, np.float32, offset=_BATCH.size), epoch, step).tobytes())
+    def close(self) -> None:
+        """Hang up on all."""
+        for line in self._lines.values():
+            line.close()
+
+    def _send(self, term: NDArray[np.float32], looking: Callable[[], None] | None) -> None:
+        """Send to all; what they send meanwhile is taken in, so that nobody waits for somebody who waits."""
+        plain = term.tobytes()
+        unsent = [(line, memoryview(line.sealed(plain))) for line in self._lines.values()]
+        while unsent := [(line, rest) for line, frame in unsent if (rest := frame[line.push(frame) :])]:
+            full = [line for line, _ in unsent]
+            readable, writable, _ = select.select(list(self._lines.values()), full, (), LOOK_S)
+            for line in readable:
+                line.take_in()
+            if looking is not None and not readable and not writable:
+                looking()

@@ -7,6 +7,8 @@ Rules:
    counting: no row lies open in Ray's object store.
 3. The sums are those of one process with all files, to the byte (`zone.questions`, rule 3).
 4. If an actor, its node or the head is lost, the counting is (`RunLost`).
+5. A table that is not worth an actor (`shard_bytes`) is counted in the zone's process, where the rows that count of a
+   larger one come together anyway: starting an actor takes longer than counting.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.inside import FileGrant
 from isthmus.contracts.keys import HpkeKey
 from isthmus.contracts.orders import Order
+from isthmus.contracts.tables import TABLES
 from isthmus.proof import canonical, sealing
 from isthmus.proof.ids import order_id
 from isthmus.proof.sealing import SealingKey
@@ -29,7 +32,7 @@ from isthmus.zone.cluster.answers import answered, value_of
 from isthmus.zone.cluster.layout import shards_for, share_out
 from isthmus.zone.cluster.nodes import classes_of
 from isthmus.zone.cluster.shard import Presence
-from isthmus.zone.compute import CPU, RunLost
+from isthmus.zone.compute import RunLost
 from isthmus.zone.questions import counted, granted_files, question_of, rows_of
 from isthmus.zone.settings import ZoneSettings
 from isthmus.zone.store import open_store
@@ -41,11 +44,11 @@ if TYPE_CHECKING:
 
     from isthmus.contracts.identifiers import Name, OrderId
     from isthmus.contracts.inside import KeyGrant
-    from isthmus.contracts.orders import DatasetRef
+    from isthmus.contracts.raw_table import Group
     from isthmus.zone.cluster.connection import Connection
     from isthmus.zone.cluster.nodes import Node
     from isthmus.zone.cluster.settings import RaySettings
-    from isthmus.zone.questions import Counted
+    from isthmus.zone.questions import Asking, Counted, InProcessQuestions
 
 Sealed = tuple[bytes, bytes]
 """A wrapped content key, and what it seals."""
@@ -58,30 +61,32 @@ class RayQuestions:
         self,
         connection: Connection,
         settings: RaySettings,
-        size_of: Callable[[DatasetRef], int],
-        accelerator: Name = CPU,
+        size_of: Callable[[Name, Group], int],
+        here: InProcessQuestions,
     ) -> None:
         """Take the way to the cluster.
 
         Args:
             connection: to the head.
             settings: how work is cut, and where it may run.
-            size_of: tells how many sealed bytes a dataset has.
-            accelerator: the class of the chip of this process's machine, which adds up.
+            size_of: tells how many sealed bytes a dataset has of a group.
+            here: counts small tables in this process, on the machine that adds up what actors bring.
         """
         self._connection = connection
         self._settings = settings
         self._size_of = size_of
-        self._accelerator = accelerator
+        self._here = here
 
-    def prepare(self, order: Order) -> RayAsking:
-        """Start the actors on permitted nodes and take their keys."""
-        question_of(order)
-        settings, size = self._settings, self._size_of(order.dataset)
+    def prepare(self, order: Order) -> Asking:
+        """Start the actors on permitted nodes and take their keys; where the table is small, make a key here."""
+        settings, table = self._settings, TABLES[question_of(order).table]
+        size = self._size_of(order.dataset.dataset, table.group)
+        if size <= settings.shard_bytes:
+            return self._here.prepare(order)
 
         def started(nodes: Sequence[Node]) -> RayAsking:
             count = shards_for(size, settings.shard_bytes, settings.most_shards, sum(node.cpus for node in nodes))
-            asking = RayAsking(order, self._connection, settings, self._accelerator)
+            asking = RayAsking(order, self._connection, settings, self._here.accelerator)
             try:
                 asking.start(list(itertools.islice(itertools.cycle(nodes), count)))
             except BaseException:

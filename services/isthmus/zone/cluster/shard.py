@@ -1,19 +1,19 @@
 """A shard: some files of one order, in one Ray actor, from the key to the gradient.
 
 Rules:
-1. The actor makes its own key. What opens a file reaches it as HPKE ciphertext; file keys and plaintext are in its
-   memory alone, never in an argument or a result, so never in Ray's object store.
+1. The actor makes its own keys: one for the order's files, one where it meets another shard. What opens a file, or what
+   shards say to each other, reaches it as HPKE ciphertext; keys and plaintext are in its memory alone, never in an
+   argument or a result, so never in Ray's object store.
 2. It reads the sealed files itself, from the zone's store, with the settings of the site's folder on its own node.
 3. It checks the order's algorithm against the source that is installed on its own node.
-4. What it answers: its public key, counts, gradients and models, errors of forecasts. To keep files in order it
-   names the first drive of each, and vehicles by a salted hash. Gradients go straight to the shard that leads
+4. What it answers: its public keys, counts, gradients and models, errors of forecasts. To keep files in order it
+   names the first drive of each, and vehicles by a salted hash. Gradients go straight to the other shards
    (`zone.cluster.exchange`).
 5. Its process ends with the run, and its memory with it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -25,13 +25,14 @@ import numpy as np
 
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.inside import FileGrant
+from isthmus.contracts.keys import HpkeKey
 from isthmus.contracts.orders import Order
 from isthmus.kit.ahead import ahead
 from isthmus.learning import metrics, weights, windows
 from isthmus.proof import canonical
 from isthmus.proof.sealing import SealingKey
 from isthmus.zone.cluster import exchange
-from isthmus.zone.cluster.answers import answered, value_of
+from isthmus.zone.cluster.answers import Failure, answered, value_of
 from isthmus.zone.cluster.launch import meeting_ports
 from isthmus.zone.cluster.layout import FileReport, draw
 from isthmus.zone.compute import RunLost, plan_of, windows_of
@@ -40,13 +41,14 @@ from isthmus.zone.store import open_store
 from isthmus.zone.users import User
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from isthmus.contracts.orders import TrainingPlan
     from isthmus.learning.metrics import Errors
     from isthmus.learning.train import Part, Schedule, Trainer
+    from isthmus.learning.weights import Weights
     from isthmus.learning.windows import Windows
     from isthmus.zone.cluster.layout import Layout
 
@@ -78,20 +80,22 @@ class Presence:
 
 
 class Shard:
-    """The actor. Calls come one at a time: `begin`, `load`, `settle`, then training and evaluation."""
+    """The actor. Calls come one at a time: `begin`, `load`, `settle`, `meet`, then training and evaluation."""
 
     def __init__(self, folder: str) -> None:
         """Take the site's folder, as this node sees it."""
         self._folder = Path(folder)
         self._key: SealingKey | None = None
+        self._invited: dict[int, SealingKey] = {}
         self._plan: TrainingPlan | None = None
         self._loaded: dict[int, Windows] = {}
         self._training: Windows | None = None
         self._held_out: Windows | None = None
         self._places = np.zeros(0, np.int64)
         self._total = 0
+        self._number = 0
         self._peers: tuple[Any, ...] = ()
-        self._lines: list[exchange.Line] = []
+        self._exchange = exchange.Exchange()
         self._trainer: Trainer | None = None
         self._part: Part | None = None
 
@@ -126,8 +130,8 @@ class Shard:
         return reports
 
     @answered
-    def settle(self, layout: Layout, peers: Sequence[Any]) -> None:
-        """Split the windows as the layout says; `peers` are the other shards, given to the one that leads."""
+    def settle(self, layout: Layout, number: int) -> None:
+        """Split the windows as the layout says; this is shard `number`, and number 0 leads."""
         loaded, self._loaded = self._loaded, {}
         salt = _there(self._plan).split_salt
         training, held_out, places = [], [], [np.zeros(0, np.int64)]
@@ -141,14 +145,37 @@ class Shard:
             self._training, self._held_out = windows.concatenate(training), windows.concatenate(held_out)
         self._places = np.concatenate(places)
         self._total = layout.contributors.windows
-        self._peers = tuple(peers)
-        if peers:
-            self._gather()
+        self._number = number
 
     @answered
-    def join(self, place: tuple[str, int], number: int, key: bytes, within_s: float) -> None:
-        """Connect to the shard that leads."""
-        self._lines = [exchange.join(place, number, key, within_s)]
+    def meet(self, peers: Sequence[Any]) -> None:
+        """Have all later shards, in their order, connect to this one."""
+        self._peers = tuple(peers)
+        keys = [exchange.new_key() for _ in peers]
+        asked = [peer.invite.remote(self._number) for peer in peers]
+        invited = [HpkeKey.from_bytes(raw) for raw in _gathered(asked)]
+        ray_settings = ZoneSettings.load(self._folder).ray
+        within_s = float(_there(ray_settings).start_within_s)
+        with exchange.Meeting(*_meeting_place()) as meeting:
+            joining = [
+                peer.join.remote(self._number, meeting.place, number, exchange.handed_over(key, to, number), within_s)
+                for number, (peer, key, to) in enumerate(zip(peers, keys, invited, strict=True))
+            ]
+            for shard, line in enumerate(meeting.gather(keys, within_s), start=self._number + 1):
+                self._exchange.add(shard, line)
+        _gathered(joining)
+
+    @answered
+    def invite(self, by: int) -> bytes:
+        """Make the key to which that of a connection to shard `by` is to be sealed; return its public half, raw."""
+        self._invited[by] = SealingKey.generate()
+        return self._invited[by].public.raw
+
+    @answered
+    def join(self, shard: int, place: tuple[str, int], number: int, sealed: bytes, within_s: float) -> None:
+        """Connect to an earlier shard, as its guest number `number`, with the key that it has sealed for this."""
+        key = exchange.taken(sealed, _there(self._invited.pop(shard, None)), number)
+        self._exchange.add(shard, exchange.join(place, number, key, within_s))
 
     @answered
     def train(self, base: bytes, lesson: Lesson) -> bytes:
@@ -156,31 +183,19 @@ class Shard:
         start = weights.decode(memoryview(base), weights.MODEL_SCHEMA)
         if not self._peers:
             return weights.encode(self._alone().train(start, **dataclasses.asdict(lesson)))
-        from isthmus.learning.train import train_in_parts  # noqa: PLC0415 - jax takes 2 s: only who trains loads it
-
-        following = [peer.follow.remote(lesson) for peer in self._peers]
+        following = [peer.follow.remote(base, lesson) for peer in self._peers]
         try:
-            ask = functools.partial(self._ask, following)
-            trained = train_in_parts(start, self._own(), ask, total=self._total, **dataclasses.asdict(lesson))
-            for line in self._lines:
-                exchange.over(line)
-        except BaseException:
-            self._hang_up()  # what was asked and not read would be taken for the next answer
+            trained = self._together(start, lesson, lambda: _require_well(following))
+        except RunLost:
+            _gathered(following, FAREWELL_S)  # one of them may know more
             raise
         _gathered(following)
         return weights.encode(trained)
 
     @answered
-    def follow(self, lesson: Lesson) -> None:
-        """Take part in a training that another shard leads, until it says that it is over."""
-        own = self._own()
-        own.begin(epochs=lesson.epochs, seed=lesson.seed, batch_size=lesson.batch_size)
-        try:
-            for line in self._lines:
-                exchange.answer_all(line, own.gradient)
-        except BaseException:
-            self._hang_up()
-            raise
+    def follow(self, base: bytes, lesson: Lesson) -> None:
+        """Take part in a training that another shard leads: the same steps, from the same base."""
+        self._together(weights.decode(memoryview(base), weights.MODEL_SCHEMA), lesson)
 
     @answered
     def errors(self, model: bytes, *, baselines: bool) -> tuple[Errors, ...]:
@@ -198,8 +213,20 @@ class Shard:
         physical = (metrics.constant_velocity(held_out), metrics.constant_turn_rate(held_out)) if baselines else ()
         return (*physical, of_model)
 
+    def _together(self, start: Weights, lesson: Lesson, looking: Callable[[], None] | None = None) -> Weights:
+        """Train with all other shards. Each takes every step, with the same sum of gradients."""
+        from isthmus.learning.train import train_in_parts  # noqa: PLC0415 - as above
+
+        summed = functools.partial(self._exchange.summed, self._number, looking=looking)
+        own: Any = _Summed(self._own(), summed)
+        try:
+            return train_in_parts(start, own, _nobody, total=self._total, **dataclasses.asdict(lesson))
+        except BaseException:
+            self._exchange.close()  # what was sent and not read would be taken for the next answer
+            raise
+
     def _alone(self) -> Trainer:
-        from isthmus.learning.train import Trainer  # noqa: PLC0415 - as above
+        from isthmus.learning.train import Trainer  # noqa: PLC0415 - jax takes 2 s: only who trains loads it
 
         if self._trainer is None:
             self._trainer = Trainer(_there(self._training))
@@ -212,55 +239,34 @@ class Shard:
             self._part = Part(self._training or _none(), self._places, self._total)
         return self._part
 
-    def _gather(self) -> None:
-        """Have the peers connect to this shard, which leads."""
-        keys = [exchange.new_key() for _ in self._peers]
-        ray_settings = ZoneSettings.load(self._folder).ray
-        within_s = float(_there(ray_settings).start_within_s)
-        with exchange.Meeting(*_meeting_place()) as meeting:
-            joining = [
-                peer.join.remote(meeting.place, number, key, within_s)
-                for number, (peer, key) in enumerate(zip(self._peers, keys, strict=True))
-            ]
-            self._lines = meeting.gather(keys, within_s)
-        _gathered(joining)
 
-    def _ask(
-        self, following: Sequence[Any], flat: NDArray[np.float32], epoch: int, step: int
-    ) -> Callable[[], Sequence[NDArray[np.float32]]]:
-        pairs = list(zip(self._lines, following, strict=True))
-        for line, peer in pairs:
-            with _told_by(peer):
-                exchange.asked(line, flat, epoch, step)
-        return lambda: [_answer(line, peer) for line, peer in pairs]
+@dataclass(frozen=True, slots=True)
+class _Summed:
+    """A shard's part of a training, whose gradient is that of all parts."""
 
-    def _hang_up(self) -> None:
-        for line in self._lines:
-            line.close()
+    part: Part
+    summed: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+    def begin(self, *, epochs: int, seed: int, batch_size: int) -> None:
+        """Begin a training."""
+        self.part.begin(epochs=epochs, seed=seed, batch_size=batch_size)
+
+    def gradient(self, flat: NDArray[np.float32], epoch: int, step: int) -> NDArray[np.float32]:
+        """Return the whole gradient of one batch."""
+        return self.summed(self.part.gradient(flat, epoch, step))
 
 
-def _answer(line: exchange.Line, following: Any) -> NDArray[np.float32]:
-    with _told_by(following):
-        return exchange.term_of(line, lambda: _require_busy(following))
+def _nobody(*_: object) -> Callable[[], tuple[()]]:
+    """Ask nobody: the sum has all terms."""
+    return lambda: ()
 
 
-def _require_busy(following: Any) -> None:
-    """Find out whether a shard that keeps quiet still takes part."""
+def _require_well(following: Sequence[Any]) -> None:
+    """Find out whether shards that keep quiet still take part, or have done their part."""
     import ray  # noqa: PLC0415 - as above
 
-    done, _ = ray.wait([following], timeout=0)
-    if done:
-        raise RunLost("A shard of the run has stopped.")
-
-
-@contextlib.contextmanager
-def _told_by(following: Any) -> Iterator[None]:
-    """Where a connection breaks: raise what the other shard says of it, if it still says something."""
-    try:
-        yield
-    except RunLost:
-        _gathered([following], FAREWELL_S)
-        raise
+    done, _ = ray.wait(list(following), num_returns=len(following), timeout=0)
+    _gathered(done)
 
 
 def _gathered(references: Iterable[Any], within_s: float | None = None) -> list[Any]:
@@ -277,7 +283,13 @@ def _gathered(references: Iterable[Any], within_s: float | None = None) -> list[
         answers = list(ray.get(list(references), timeout=within_s))
     except (RayError, TimeoutError) as error:
         raise RunLost("A shard of the run is gone.", why=type(error).__name__) from None
-    return [value_of(answer) for answer in answers]
+    for answer in sorted(answers, key=_is_lost):  # where one fails, others lose their connection to it
+        value_of(answer)
+    return answers
+
+
+def _is_lost(answer: Any) -> bool:
+    return isinstance(answer, Failure) and answer.sort == RunLost.__name__
 
 
 def _meeting_place() -> tuple[str, range]:

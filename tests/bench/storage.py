@@ -3,7 +3,10 @@
 - `puts`: storing sealed objects, each once, beside plain puts of the same bytes with the SDK's own client.
 - `seal_and_put`: sealing tables and storing them, beside writing them in plain Parquet and putting that.
 - `ingest`: all of ingest (checking every value, deriving, sealing, storing, registering, freezing) beside writing the
-  same tables, unchecked, in plain Parquet and putting that.
+  same input, unchecked, in plain Parquet and putting that: as many files, encoded as the vault encodes.
+- `ingest_to_default_parquet`: the same beside the same input in Parquet as its writer encodes when it is told nothing.
+- `ingest_to_checked_tables`: the same beside writing, so encoded, what ingest has checked and gathered before: its
+  texts are in dictionaries already, which the input's are not.
 - `ingest_to_bare_puts`: all of ingest beside plain puts of what it stored, which somebody else would have made.
 - `scan`: get, verify, decrypt and read as tables, beside getting and reading the same tables stored in plain Parquet.
 - `scan_to_bare_gets`: the same beside plain gets of the sealed bytes, which nobody reads.
@@ -49,7 +52,7 @@ from isthmus.zone.drives import batches, group_columns, vehicles_of
 from isthmus.zone.ingest import PUTS_AT_ONCE, ingest
 from isthmus.zone.users import User
 from isthmus.zone.validation import all_validated
-from isthmus.zone.vault import new_file_key, open_group, seal_group
+from isthmus.zone.vault import encoding, new_file_key, open_group, seal_group
 from servers.minio import ROOT, running
 from servers.sites import StoredSite
 from unit.zone.sites import NOW, make_borders
@@ -63,6 +66,10 @@ if TYPE_CHECKING:
 VEHICLES, MINUTES, SEED = 60, 3.0, 7
 TURNS = 5
 AAD = b"bench|file|group"
+
+
+FILES = 3
+"""As many as ingest makes of so many vehicles."""
 
 
 class Bench:
@@ -124,17 +131,17 @@ class Bench:
 
 
 def parquet(table: pa.Table) -> bytes:
-    """Return a table in plain Parquet, encoded as the vault encodes."""
-    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    """Return a table in plain Parquet, encoded as the vault encodes; texts in dictionaries, as they are there."""
+    texts = [field.name for field in table.schema if field.type == pa.string() or pa.types.is_dictionary(field.type)]
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        use_dictionary=[field.name for field in table.schema if field.name not in floats],
-        use_byte_stream_split=floats,
-        write_statistics=False,
-    )
+    pq.write_table(table, sink, **encoding(table.schema) | {"use_dictionary": texts})
+    return bytes(sink.getvalue())
+
+
+def default_parquet(table: pa.Table) -> bytes:
+    """Return a table in Parquet as the writer encodes that is told nothing."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
     return bytes(sink.getvalue())
 
 
@@ -206,8 +213,18 @@ def _measured(bench: Bench) -> dict[str, Any]:
     plain_names = bench.stored([parquet(table) for table in whole], "plain")
     facts = [(key, Digest.of(data), len(data)) for key, data in zip(keys, sealed, strict=True)]
     bucket, get = bench.site.data, bench.plain.get_object
+    each = len(bench.tables) // FILES
+    given = [pa.concat_tables(bench.tables[first : first + each]) for first in range(0, len(bench.tables), each)]
+    if len(whole) != len(given):
+        raise AssertionError("the peer writes as many files as ingest")
     found = {
-        "ingest": compared(bench.ingest, lambda: bench.put_plain([parquet(table) for table in whole]), 3),
+        "ingest": compared(bench.ingest, lambda: bench.put_plain([parquet(table) for table in given])),
+        "ingest_to_default_parquet": compared(
+            bench.ingest, lambda: bench.put_plain([default_parquet(table) for table in given]), 3
+        ),
+        "ingest_to_checked_tables": compared(
+            bench.ingest, lambda: bench.put_plain([parquet(table) for table in whole]), 3
+        ),
         "seal_and_put": compared(
             lambda: bench.put_sealed([seal_group(table, new_file_key(), AAD) for table in whole]),
             lambda: bench.put_plain([parquet(table) for table in whole]),

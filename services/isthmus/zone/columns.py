@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -32,6 +33,10 @@ ARROW_TYPES: dict[Dtype, pa.DataType] = {
 }
 MAX_TEXT = 128
 MAX_INT32 = 2**31 - 1
+ROWS_PER_RUN = 8
+LOOKED_AT = 512
+"""From so many rows a run on, finding the runs of a text is cheaper than looking up each row's. The first rows tell."""
+_FIRST = np.zeros(1, np.int64)
 _TEXTUAL = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 _NUMBER = r"(?i)^\s*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)\s*$"
 
@@ -60,11 +65,26 @@ class Source:
         return Refusal(Code.INPUT_INVALID, what, why="Rows are counted from 0.", remedy=remedy)
 
 
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece, without a copy where it is one already."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def text_codes(column: pa.ChunkedArray | pa.Array) -> tuple[NDArray[np.int32], list[str]]:
     """Return the rows' numbers in a `TEXT` column (-1 for null) and the texts by number."""
-    encoded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    encoded = whole(column) if isinstance(column, pa.ChunkedArray) else column
+    return codes_of(encoded), encoded.dictionary.to_pylist()
+
+
+def codes_of(encoded: pa.DictionaryArray) -> NDArray[np.int32]:
+    """Return the rows' numbers in a column of texts, -1 for null."""
     indices = pc.fill_null(encoded.indices, -1) if encoded.null_count else encoded.indices
-    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), encoded.dictionary.to_pylist()
+    return cast("NDArray[np.int32]", indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False))
+
+
+def changes(codes: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the rows whose code is not that of the row before, the first of all among them."""
+    return np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)[: len(codes)]
 
 
 def array(table: pa.Table, column: Column, source: Source) -> pa.Array:
@@ -82,10 +102,12 @@ def array(table: pa.Table, column: Column, source: Source) -> pa.Array:
         source.refuse(values.is_null().to_numpy(), column.name, "it is empty.")
     if column.dtype is Dtype.STRING:
         return _texts(values, column, source)
-    if values.null_count == 0 and _is_fit_range(values, column):
-        whole = values.combine_chunks()
-        return whole if whole.type == ARROW_TYPES[column.dtype] else whole.cast(ARROW_TYPES[column.dtype])
-    return _numbers(values, values.is_null().to_numpy(), column, source)
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        raise source.refusal(_first_no_number(values), column.name, f"it is {values.type}, not a number.")
+    numbers = whole(values)
+    if numbers.null_count == 0 and _is_fit_range(numbers, column):
+        return numbers if numbers.type == ARROW_TYPES[column.dtype] else numbers.cast(ARROW_TYPES[column.dtype])
+    return _numbers(numbers, numbers.is_null().to_numpy(zero_copy_only=False), column, source)
 
 
 def _texts(values: pa.ChunkedArray, column: Column, source: Source) -> pa.Array:
@@ -93,7 +115,7 @@ def _texts(values: pa.ChunkedArray, column: Column, source: Source) -> pa.Array:
     if not (pa.types.is_string(type_) or pa.types.is_large_string(type_)):
         raise source.refusal(0, column.name, f"it is {type_}, not text.")
     plain = values if values.type == pa.string() else values.cast(pa.string())
-    encoded = pc.dictionary_encode(plain).unify_dictionaries().combine_chunks()
+    encoded = _encoded(plain)
     try:
         encoded.dictionary.validate(full=True)
     except pa.ArrowInvalid:
@@ -110,6 +132,36 @@ def _texts(values: pa.ChunkedArray, column: Column, source: Source) -> pa.Array:
     return encoded if encoded.type == TEXT else encoded.cast(TEXT)
 
 
+def _encoded(plain: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Return texts as a dictionary, in the order in which they first stand there, and the rows' numbers in it."""
+    head = plain.slice(0, LOOKED_AT).combine_chunks()
+    if plain.null_count or len(_runs(head)) * ROWS_PER_RUN > len(head):
+        return pc.dictionary_encode(plain).unify_dictionaries().combine_chunks()
+    pieces = [piece for piece in plain.chunks if len(piece)]
+    runs = [_runs(piece) for piece in pieces]
+    firsts = [
+        piece[:1] if len(begins) == 1 else piece.take(pa.array(begins))
+        for piece, begins in zip(pieces, runs, strict=True)
+    ]
+    few = pc.dictionary_encode(pa.concat_arrays(firsts))
+    starts = accumulate((len(piece) for piece in pieces), initial=0)
+    begins = np.concatenate([begins + start for begins, start in zip(runs, starts, strict=False)])
+    codes = np.repeat(few.indices.to_numpy(), np.diff(begins, append=len(plain)))
+    return pa.DictionaryArray.from_arrays(pa.array(codes), few.dictionary)
+
+
+def _runs(texts: pa.Array) -> NDArray[np.int64]:
+    """Return the rows where a text stands that is not the one before: the first, and some more."""
+    ends = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    size = int(ends[1] - ends[0])
+    if size and bool((np.diff(ends) == size).all()):
+        letters = np.frombuffer(texts.buffers()[2], np.uint8)[ends[0] : ends[-1]]
+        differs = (letters[size:] != letters[:-size]).nonzero()[0] // size
+        return np.concatenate([_FIRST, np.unique(differs) + 1]) if len(differs) else _FIRST
+    differs = pc.not_equal(texts[1:], texts[:-1]).to_numpy(zero_copy_only=False).nonzero()[0]
+    return np.concatenate([_FIRST, differs + 1])
+
+
 def _is_fit(text: str) -> bool:
     return 0 < len(text) <= MAX_TEXT and text.isprintable() and unicodedata.is_normalized("NFC", text)
 
@@ -118,7 +170,7 @@ def _is_float(type_: pa.DataType) -> bool:
     return type_ in {pa.float32(), pa.float64()}
 
 
-def _is_fit_range(values: pa.ChunkedArray, column: Column) -> bool:
+def _is_fit_range(values: pa.Array, column: Column) -> bool:
     """Tell, from the least and the greatest of a column without nulls, that every value of it will do.
 
     False where it takes a closer look: that is for `_numbers`, which names the row.
@@ -135,9 +187,7 @@ def _is_fit_range(values: pa.ChunkedArray, column: Column) -> bool:
     return low <= least and greatest <= high
 
 
-def _numbers(values: pa.ChunkedArray, nulls: NDArray[np.bool_], column: Column, source: Source) -> pa.Array:
-    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
-        raise source.refusal(_first_no_number(values), column.name, f"it is {values.type}, not a number.")
+def _numbers(values: pa.Array, nulls: NDArray[np.bool_], column: Column, source: Source) -> pa.Array:
     filled = pc.fill_null(values, 0) if nulls.any() else values
     numbers = cast("NDArray[np.float64]", filled.to_numpy().astype(np.float64, copy=False))
     source.refuse(np.isnan(numbers), column.name, "it is not a number (NaN).")

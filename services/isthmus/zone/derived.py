@@ -126,7 +126,7 @@ def _samples(batch: pa.Table) -> _Samples:
     speed = np.hypot(number["vx"], number["vy"])
     next_to = same & (np.abs(step - STEP_S) <= STEP_TOLERANCE_S)
     started = np.maximum.accumulate(np.where(same, 0, np.arange(len(ego))))
-    engaged = pc.fill_null(batch.column("engaged").combine_chunks(), 0).to_numpy()[ego]
+    engaged = pc.fill_null(batch.column("engaged").combine_chunks().take(pa.array(ego)), 0).to_numpy()
     way = np.hypot(np.diff(number["x"], prepend=0.0), np.diff(number["y"], prepend=0.0))
     return _Samples(
         row=ego,
@@ -134,7 +134,7 @@ def _samples(batch: pa.Table) -> _Samples:
         vehicle=text_codes(batch.column("vehicle"))[0][ego],
         since=number["t"] - number["t"][started],
         others=np.diff(ego, append=len(track)) - 1,
-        road=_codes_in(batch.column("road_type"), ROAD_TYPES)[ego],
+        road=_codes_in(batch.column("road_type"), ROAD_TYPES, ego),
         speed=speed,
         way=np.where(same, way, 0.0),
         change=np.where(next_to, np.diff(speed, prepend=0.0) * SAMPLE_RATE_HZ, np.nan),
@@ -143,9 +143,9 @@ def _samples(batch: pa.Table) -> _Samples:
     )
 
 
-def _codes_in(column: pa.ChunkedArray, domain: tuple[str, ...]) -> NDArray[np.int32]:
+def _codes_in(column: pa.ChunkedArray, domain: tuple[str, ...], rows: NDArray[np.int64]) -> NDArray[np.int32]:
     codes, texts = text_codes(column)
-    return np.array([domain.index(text) for text in texts], np.int32)[codes]
+    return np.array([domain.index(text) for text in texts], np.int32)[codes[rows]]
 
 
 def _table(
@@ -197,27 +197,30 @@ def _words(codes: NDArray[np.integer], words: list[str]) -> pa.Array:
 def _measures(samples: _Samples, of_sample: NDArray[np.int64], rows: int) -> dict[str, NDArray[np.float64]]:
     """Return each measure in its unit, NaN where a row has none."""
 
-    def total(of: NDArray[np.generic]) -> NDArray[np.float64]:
-        return np.bincount(of_sample, weights=of.astype(np.float64), minlength=rows).astype(np.float64)
+    def total(of: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(of_sample, weights=of, minlength=rows).astype(np.float64, copy=False)
 
-    count = total(np.ones(len(of_sample)))
+    def number(of: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.bincount(of_sample[of], minlength=rows).astype(np.float64)
+
+    count = np.bincount(of_sample, minlength=rows).astype(np.float64)
     gap, speed = samples.leaders.gap, samples.speed
     follows = np.isfinite(gap) & (speed >= HEADWAY_FROM)
     headway = np.where(follows, np.minimum(np.maximum(gap, 0.0) / np.maximum(speed, HEADWAY_FROM), LONGEST_HEADWAY), 0)
-    following = total(follows)
+    following = number(follows)
     stepped = ~np.isnan(samples.change)
     with np.errstate(invalid="ignore"):  # 0/0 is NaN: the row has none
         mean_headway = total(headway) / following
-        short = total(follows & (headway < SHORT_HEADWAY)) / following
+        short = number(follows & (headway < SHORT_HEADWAY)) / following
     return {
         "distance_km": total(samples.way) / 1000.0,
         "duration_s": count * STEP_S,
         "speed_mps": total(speed) / count,
         "headway_s": mean_headway,
         "headway_below_1s_share": short,
-        "braking_share": total(np.where(stepped, samples.change, 0.0) < BRAKING) / np.maximum(total(stepped), 1.0),
+        "braking_share": number(np.where(stepped, samples.change, 0.0) < BRAKING) / np.maximum(number(stepped), 1.0),
         "cut_ins": _cut_ins(samples.leaders, of_sample, rows),
-        "disengagements": total(samples.handed_back),
+        "disengagements": number(samples.handed_back),
     }
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from isthmus.contracts.raw_table import PSEUDONYM, RAW_COLUMNS, RAW_GROUPS, Dtype, Group
-from isthmus.zone.columns import TEXT, text_codes
+from isthmus.zone.columns import TEXT, changes, codes_of, text_codes, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -48,9 +48,11 @@ def raw_bytes(table: pa.Table) -> int:
     total: int = sum(_WIDTH[column.dtype] for column in RAW_COLUMNS if column.dtype in _WIDTH) * table.num_rows
     for column in RAW_COLUMNS:
         if column.dtype is Dtype.STRING:
-            codes, texts = text_codes(table.column(column.name))
-            size = np.array([0, *(len(text.encode()) for text in texts)], np.int64)
-            total += int(size @ np.bincount(codes + 1, minlength=len(size))) + _OFFSET * table.num_rows
+            texts = whole(table.column(column.name))
+            codes = codes_of(texts)
+            begins = changes(codes)
+            size = np.append(pc.binary_length(texts.dictionary).to_numpy(), 0)  # the last is that of a null
+            total += int(size[codes[begins]] @ np.diff(begins, append=len(codes))) + _OFFSET * table.num_rows
     return total
 
 
@@ -79,16 +81,23 @@ def group_columns(batch: pa.Table, pseudonyms: Mapping[str, str]) -> dict[Group,
         group: batch.select([column.name for column in RAW_COLUMNS if column.group is group]) for group in RAW_GROUPS
     }
     codes, texts = text_codes(batch.column("vehicle"))
-    named = pc.take(pa.array([pseudonyms[text] for text in texts], pa.string()), pa.array(codes))
-    parts[Group.MOTION] = parts[Group.MOTION].add_column(0, PSEUDONYM.name, pc.dictionary_encode(named).cast(TEXT))
+    used = _in_order(codes, len(texts))
+    names = list(dict.fromkeys(pseudonyms[texts[code]] for code in used))
+    number = np.zeros(len(texts), np.int32)
+    number[used] = [names.index(pseudonyms[texts[code]]) for code in used]
+    named = pa.DictionaryArray.from_arrays(pa.array(number[codes]), pa.array(names, pa.string()))
+    parts[Group.MOTION] = parts[Group.MOTION].add_column(0, PSEUDONYM.name, named)
     return parts
 
 
 def _by_vehicle(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     codes, texts = text_codes(table.column("vehicle"))
+    if bool((codes == codes[0]).all()):
+        yield texts[codes[0]], table
+        return
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    ordered = table.take(pa.array(order)) if len(starts) > 1 else table
+    ordered = table.take(pa.array(order))
     for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
         yield texts[codes[order[start]]], ordered.slice(start, end - start)
 
@@ -122,17 +131,20 @@ def _used(column: pa.ChunkedArray) -> pa.Array:
 
     In another order it would tell how the input was ordered, perhaps by vehicle.
     """
-    whole = column.unify_dictionaries().combine_chunks()
-    codes, texts = text_codes(whole)
+    encoded = whole(column.unify_dictionaries())
+    codes, texts = text_codes(encoded)
     used = _in_order(codes, len(texts))
+    if len(used) == len(texts) and bool((np.diff(used) == 1).all()):
+        return encoded
     number = np.full(len(texts) + 1, -1, np.int32)  # the last is that of a null
     number[used] = np.arange(len(used), dtype=np.int32)
-    indices = pa.array(number[codes], mask=codes < 0 if whole.null_count else None)
+    indices = pa.array(number[codes], mask=codes < 0 if encoded.null_count else None)
     return pa.DictionaryArray.from_arrays(indices, pa.array([texts[code] for code in used], pa.string()))
 
 
 def _in_order(codes: NDArray[np.int32], count: int) -> NDArray[np.int64]:
     """Return which of `count` codes stand in a column, in the order in which they first do."""
+    codes = codes[changes(codes)]
     first = np.full(count + 1, len(codes), np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of equals, the last that is written is the first
     order = np.argsort(first[:count])

@@ -41,7 +41,7 @@ from isthmus.zone.validation import all_validated
 from isthmus.zone.vault import new_file_key, seal_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -113,7 +113,8 @@ async def ingest(
     """Seal drives into the vault and, where asked, freeze the dataset with them as a snapshot.
 
     Sealed files are held in memory until the whole input has been checked: about a fifth of its raw size. Beside them
-    stand the drives of two files in the clear: of the one that is sealed, and of the next, which is checked meanwhile.
+    stand the drives of two files in the clear: of the one that is sealed, and of the next, which is checked meanwhile,
+    with the few tables that are checked ahead of it.
 
     Args:
         tables: raw tables (`contracts.raw_table`), a drive in one of them; read once, in a thread.
@@ -134,10 +135,8 @@ async def ingest(
         await _require_free(dataset, catalogue)
     signing = SigningKey.generate()
     answer = await border.start_session(SessionRequest(key=signing.verify_key))
-    sealed, vehicles = await _seal_all(
-        tables, _Session(dataset.dataset, signing, answer.sealing), border, on_file or _unheard
-    )
-    await asyncio.to_thread(_put_all, store, sealed)
+    session = _Session(dataset.dataset, signing, answer.sealing)
+    sealed, vehicles = await _seal_and_put(tables, session, border, store, on_file or _unheard)
     await border.register_files(RegisterFiles(envelopes=tuple(e for file in sealed for e in file.envelopes)))
     await asyncio.to_thread(catalogue.add_files, [file.listing for file in sealed], clock.now())
     commitment = await _freeze(dataset, catalogue, border, clock) if freeze else None
@@ -159,14 +158,23 @@ async def _require_free(dataset: DatasetRef, catalogue: Catalogue) -> None:
         raise Refusal(Code.ALREADY_EXISTS, what, why="A snapshot never changes.", remedy="Choose another name.")
 
 
-async def _seal_all(
-    tables: Iterable[pa.Table], session: _Session, border: BorderClient, told: Callable[[int], None]
+async def _seal_and_put(
+    tables: Iterable[pa.Table],
+    session: _Session,
+    border: BorderClient,
+    store: ObjectStore,
+    told: Callable[[int], None],
 ) -> tuple[list[_SealedFile], int]:
-    """Check and seal the whole input, one file while the next is checked; return its files and its vehicles' number."""
+    """Check, seal and store the whole input; return its files and its vehicles' number.
+
+    A file is sealed while the next is checked. When all has been checked, and not before, what is sealed is stored,
+    while the last file is sealed.
+    """
     pseudonyms: dict[str, str] = {}
     sealed: list[_SealedFile] = []
     drives = batches(all_validated(tables))
     sealing: asyncio.Task[_SealedFile] | None = None
+    putting: asyncio.Task[None] | None = None
     try:
         while (batch := await asyncio.to_thread(next, drives, None)) is not None:
             new = tuple(vehicle for vehicle in vehicles_of(batch) if vehicle not in pseudonyms)
@@ -178,14 +186,16 @@ async def _seal_all(
                 told(len(sealed))
             of_batch = {vehicle: pseudonyms[vehicle] for vehicle in vehicles_of(batch)}
             sealing = asyncio.create_task(asyncio.to_thread(_seal, batch, of_batch, session))
-        if sealing is not None:
-            sealed.append(await sealing)
-            told(len(sealed))
+        if sealing is None:
+            raise Refusal(Code.INPUT_INVALID, "There are no drives to ingest.")
+        putting = asyncio.create_task(asyncio.to_thread(_put_all, store, tuple(sealed)))
+        sealed.append(await sealing)
+        told(len(sealed))
+        await putting
     finally:
-        if sealing is not None:
-            await asyncio.gather(sealing, return_exceptions=True)  # one thing that went wrong is told
-    if not sealed:
-        raise Refusal(Code.INPUT_INVALID, "There are no drives to ingest.")
+        begun = [task for task in (sealing, putting) if task is not None]
+        await asyncio.gather(*begun, return_exceptions=True)  # one thing that went wrong is told
+    await asyncio.to_thread(_put_all, store, sealed[-1:])
     return sealed, len(pseudonyms)
 
 
@@ -239,7 +249,7 @@ def _seal_one(file: FileId, group: Group, columns: pa.Table, session: _Session) 
     return stored, session.signing.sign(SIDECAR_TYPE, canonical.dump(sidecar)).decode(), data
 
 
-def _put_all(store: ObjectStore, sealed: list[_SealedFile]) -> None:
+def _put_all(store: ObjectStore, sealed: Sequence[_SealedFile]) -> None:
     """Store every object, a few at a time: over a network each waits more than it works. The first failure ends it."""
     objects = (item for file in sealed for item in file.objects.items())
     for _ in ahead(lambda item: store.put(*item), objects, PUTS_AT_ONCE):

@@ -6,10 +6,15 @@ Rules:
 3. (`scene_id`, `t`, `track_id`) stands once. A scene has one vehicle, one ego at every instant, and its instants are
    0.2 s apart, give or take 10 ms, or a multiple of it where samples were lost.
 4. A refusal names the row (counted from 0) and the column, never a value: values may be personal.
+
+What is right is seen at once, over many small tables laid end to end. What is not, or stands in another order, is
+looked at again table by table and row by row: that alone refuses, so a refusal is the same however tables are taken.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +24,7 @@ import pyarrow.compute as pc
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.raw_table import EGO_TRACK, RAW_COLUMNS, SAMPLE_RATE_HZ
 from isthmus.kit.ahead import ahead
-from isthmus.zone.columns import Source, array, text_codes
+from isthmus.zone.columns import Source, array, changes, text_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,7 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHECKED_AT_ONCE = 2
-"""Tables that are checked side by side, and held."""
+"""Heaps of tables that are checked side by side, and held."""
+ROWS_PER_HEAP = 1 << 16
+"""About 10 MB of a raw table."""
 STEP_S = 1.0 / SAMPLE_RATE_HZ
 STEP_TOLERANCE_S = 0.01
 
@@ -46,24 +53,82 @@ def validated(table: pa.Table, *, name: str = "the table") -> pa.Table:
         Refusal: `INPUT_INVALID`, with the first row and the column that break a rule.
     """
     source = Source(name)
-    if table.num_rows == 0:
-        raise Refusal(Code.INPUT_INVALID, f"{source.name} has no rows.")
-    _check_names(table, source)
-    arrays = {column.name: array(table, column, source) for column in RAW_COLUMNS}
-    order = _check_drives(arrays, source)
+    arrays = _columns(table, source)
     canonical = pa.table(list(arrays.values()), names=list(arrays))
-    return canonical if bool((np.diff(order) == 1).all()) else canonical.take(pa.array(order))
+    if _are_in_order(arrays, [0]):
+        return canonical
+    return canonical.take(pa.array(_check_drives(arrays, source)))
 
 
-def all_validated(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def all_validated(tables: Iterable[pa.Table], *, heap_rows: int = ROWS_PER_HEAP) -> Iterator[pa.Table]:
     """Check tables one after the other (see `validated`); a drive stands in one of them.
+
+    Args:
+        tables: taken a few at a time, before the first is given back.
+        heap_rows: tables are taken together up to so many rows; a larger one is alone.
 
     Raises:
         Refusal: `INPUT_INVALID`, the first in the tables' order. Tables are counted from 0.
     """
     seen: set[str] = set()
-    for number, table, checked in ahead(_checked, enumerate(tables), CHECKED_AT_ONCE):
-        source = Source(_name_of(number))
+    for heap, scenes in ahead(_checked, _heaps(tables, heap_rows), CHECKED_AT_ONCE):
+        if scenes is None or scenes & seen:
+            yield from _one_by_one(heap, seen)
+        else:
+            seen |= scenes
+            yield from heap.tables
+
+
+@dataclass(frozen=True, slots=True)
+class _Heap:
+    """Tables of one schema that are checked together; `first` is the first one's number."""
+
+    first: int
+    tables: tuple[pa.Table, ...]
+
+    @property
+    def starts(self) -> list[int]:
+        """The tables' first rows, where they are laid end to end."""
+        return list(accumulate((table.num_rows for table in self.tables[:-1]), initial=0))
+
+
+def _heaps(tables: Iterable[pa.Table], most: int) -> Iterator[_Heap]:
+    """Gather tables that follow each other, up to so many rows."""
+    held: list[pa.Table] = []
+    rows = first = 0
+    for table in tables:
+        if held and (rows + table.num_rows > most or table.schema != held[0].schema):
+            yield _Heap(first, tuple(held))
+            first, rows, held = first + len(held), 0, []
+        held.append(table)
+        rows += table.num_rows
+    if held:
+        yield _Heap(first, tuple(held))
+
+
+def _checked(heap: _Heap) -> tuple[_Heap, set[str] | None]:
+    """Check a heap as one table; return it in canonical form, and its scenes.
+
+    Rows stand where they stood. Where it takes a closer look, the heap comes back as it is, and None.
+    """
+    if not all(table.num_rows for table in heap.tables):
+        return heap, None
+    try:
+        arrays = _columns(pa.concat_tables(heap.tables), Source("the heap"))
+    except Refusal:
+        return heap, None
+    if not _are_in_order(arrays, heap.starts):
+        return heap, None
+    whole = pa.table(list(arrays.values()), names=list(arrays))
+    parts = (whole.slice(start, table.num_rows) for start, table in zip(heap.starts, heap.tables, strict=True))
+    return _Heap(heap.first, tuple(parts)), set(text_codes(arrays["scene_id"])[1])
+
+
+def _one_by_one(heap: _Heap, seen: set[str]) -> Iterator[pa.Table]:
+    """Check each table of a heap; scenes that earlier tables hold are `seen`, and those of the heap come to them."""
+    for number, table in enumerate(heap.tables, heap.first):
+        source = Source(f"table {number}")
+        checked = validated(table, name=source.name)
         scenes = set(text_codes(checked.column("scene_id"))[1])
         if again := scenes & seen:
             repeated = pc.is_in(table.column("scene_id").cast(pa.string()), pa.array(sorted(again)))
@@ -72,13 +137,12 @@ def all_validated(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield checked
 
 
-def _checked(numbered: tuple[int, pa.Table]) -> tuple[int, pa.Table, pa.Table]:
-    number, table = numbered
-    return number, table, validated(table, name=_name_of(number))
-
-
-def _name_of(number: int) -> str:
-    return f"table {number}"
+def _columns(table: pa.Table, source: Source) -> dict[str, pa.Array]:
+    """Return the columns of a table that has rows, each as its specification says."""
+    if table.num_rows == 0:
+        raise Refusal(Code.INPUT_INVALID, f"{source.name} has no rows.")
+    _check_names(table, source)
+    return {column.name: array(table, column, source) for column in RAW_COLUMNS}
 
 
 def _check_names(table: pa.Table, source: Source) -> None:
@@ -92,6 +156,32 @@ def _check_names(table: pa.Table, source: Source) -> None:
         what = f"Column number {unknown[0]} of {source.name} (counted from 0) is none of the raw table's."
         remedy = f"The columns are {', '.join(column.name for column in RAW_COLUMNS)}."
         raise Refusal(Code.INPUT_INVALID, what, remedy=remedy)
+
+
+def _are_in_order(arrays: dict[str, pa.Array], starts: list[int]) -> bool:
+    """Tell whether rule 3 holds and rows stand in canonical order, in each of the tables that begin at `starts`.
+
+    Every drive is then one run of rows. False where it is not so, or is not seen to be.
+    """
+    scene, names = text_codes(arrays["scene_id"])
+    t, track = arrays["t"].to_numpy(), arrays["track_id"].to_numpy()
+    vehicle, _ = text_codes(arrays["vehicle"])
+    begins = changes(scene)
+    drives, tables = begins.tolist(), set(starts)
+    if len(drives) != len(names) or not tables.issubset(drives) or not np.isin(changes(vehicle), begins).all():
+        return False
+    named = [names[scene[row]] for row in drives]
+    if any(named[n] <= named[n - 1] and row not in tables for n, row in enumerate(drives) if n):
+        return False
+    same_instant = t[1:] == t[:-1]
+    goes_on = (t[1:] > t[:-1]) | (same_instant & (track[1:] > track[:-1]))
+    goes_on[begins[1:] - 1] = True
+    same_instant[begins[1:] - 1] = False
+    instants = np.concatenate([[0], np.flatnonzero(~same_instant) + 1])
+    step = np.diff(t[instants])
+    uneven = np.abs(step - np.maximum(np.round(step / STEP_S), 1) * STEP_S) > STEP_TOLERANCE_S
+    uneven[np.searchsorted(instants, begins[1:]) - 1] = False
+    return bool(goes_on.all() and (track[instants] == EGO_TRACK).all() and not uneven.any())
 
 
 def _check_drives(arrays: dict[str, pa.Array], source: Source) -> NDArray[np.int64]:

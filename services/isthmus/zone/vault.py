@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from isthmus.contracts.identifiers import FileId
 
 KEY_SIZE = 32
+MEASURED = frozenset({"lat", "lon", "x", "y", "vx", "vy", "heading"})
+"""Columns of what a sensor measured: each row has a number of its own."""
 
 
 def new_file_key() -> bytes:
@@ -45,18 +47,31 @@ def seal_group(table: pa.Table, key: bytes, aad: bytes) -> bytes:
     """
     if len(key) != KEY_SIZE or not aad:
         raise ValueError(f"a file is sealed with {KEY_SIZE} bytes of key and an AAD")
-    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.replace_schema_metadata(None),
         sink,
-        compression="zstd",
-        use_dictionary=[field.name for field in table.schema if field.name not in floats],
-        use_byte_stream_split=floats,
-        write_statistics=False,
+        **encoding(table.schema),
         encryption_properties=pe.create_encryption_properties(key, aad_prefix=aad, store_aad_prefix=False),
     )
     return bytes(sink.getvalue())
+
+
+def encoding(schema: pa.Schema) -> dict[str, Any]:
+    """Return how columns are encoded, as `pyarrow.parquet.write_table` takes it.
+
+    Measured numbers hardly repeat: split by bytes, LZ4 finds in them what zstd does, in half the time. Times, tracks
+    and sizes do repeat: as they are, zstd makes less of them than of their bytes apart or of a dictionary. Texts have
+    theirs already.
+    """
+    names = [field.name for field in schema]
+    measured = [name for name in names if name in MEASURED]
+    return {
+        "compression": {name: "lz4" if name in MEASURED else "zstd" for name in names},
+        "use_dictionary": [field.name for field in schema if pa.types.is_dictionary(field.type)],
+        "use_byte_stream_split": measured,
+        "write_statistics": False,
+    }
 
 
 def open_group(data: bytes, key: bytes, aad: bytes, *, file: FileId, digest: Digest, size: int) -> pa.Table:

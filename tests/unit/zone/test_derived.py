@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from isthmus.analytics.stored import DRAW, PLACE, VEHICLE, schema_of
 from isthmus.contracts.raw_table import Group
@@ -14,11 +17,9 @@ from isthmus.contracts.tables import TABLES, TableName
 from isthmus.fleet import simulate
 from isthmus.zone.derived import derived_tables
 from isthmus.zone.drives import batches, vehicles_of
+from isthmus.zone.leaders import find_leaders
 from isthmus.zone.validation import all_validated, validated
 from unit.zone.raw import drive
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Row = dict[str, Any]
 
@@ -161,3 +162,54 @@ def test_a_batch_of_one_row_a_drive_has_rows_too() -> None:
     made = derived_tables(table, {"car-1": "p"})
     assert [len(made[group]) for group in (Group.DRIVES, Group.MINUTES)] == [1, 1]
     assert made[Group.DRIVES].column("braking_share").to_pylist() == [0]
+
+
+def ahead_of(ego: Row, other: Row) -> tuple[float, float]:
+    """Return how far ahead and how far left of the ego another stands, m."""
+    cos, sin = math.cos(ego["heading"]), math.sin(ego["heading"])
+    dx, dy = other["x"] - ego["x"], other["y"] - ego["y"]
+    return cos * dx + sin * dy, cos * dy - sin * dx
+
+
+def leader_at(rows: list[Row]) -> tuple[float, int]:
+    """Return gap and track of the vehicle ahead at one instant, the ego's row first."""
+    ego, *others = rows
+    found = [(math.inf, -1)]
+    for other in others:
+        ahead, left = ahead_of(ego, other)
+        motor = other["type"] in {"car", "truck", "bus"} and math.cos(other["heading"] - ego["heading"]) > 0
+        if motor and abs(left) < 1.8 and 0 < ahead <= 100:
+            lengths = [4.5 if row["length"] is None else row["length"] for row in (ego, other)]
+            found.append((ahead - sum(lengths) / 2, other["track_id"]))
+    return min(found)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(0, 6), st.sampled_from([0.0, 1e3, 9e5]))
+def test_who_is_ahead_is_found_as_by_looking_at_each_row(seed: int, instants: int, others: int, far: float) -> None:
+    rng = np.random.default_rng(seed)
+    count = instants * (others + 1)
+    table = validated(
+        drive(
+            "scene",
+            instants=instants,
+            others=others,
+            x=far + rng.choice([0.0, 5.0, 20.0, 99.9, 100.1, 400.0], count) * rng.choice([1, 1, 1, -1], count),
+            y=rng.choice([0.0, 0.5, 1.79, 1.81, 3.0, -2.0], count) - far,
+            heading=rng.choice([0.0, 0.01, 1.5, 3.1], count),
+            length=pa.array(rng.choice([4.5, 12.0], count), mask=rng.random(count) < 0.2),
+            type=rng.choice(["car", "bus", "pedestrian"], count),
+        )
+    )
+    rows = table.to_pylist()
+    frames = [rows[start : start + others + 1] for start in range(0, count, others + 1)]
+    expected = [leader_at(frame) for frame in frames]
+    came = [
+        now[1] >= 0 and now[1] != before[1] and abs(ahead_of(frame[0], frame[now[1]])[1]) >= 1.8
+        for before, now, frame in zip(expected, expected[1:], frames, strict=False)
+    ]
+    next_to = np.array([False] + [True] * (instants - 1))
+    found = find_leaders(table, np.arange(instants) * (others + 1), next_to)
+    assert found.gap.tolist() == pytest.approx([gap for gap, _ in expected], abs=1e-6)
+    assert found.track.tolist() == [track for _, track in expected]
+    assert found.cut_in.tolist() == [False, *came]

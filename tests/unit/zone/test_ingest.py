@@ -108,6 +108,28 @@ def test_one_bad_row_anywhere_leaves_nothing(zone: Zone, bad: int) -> None:
     assert zone.catalogue.files(FLEET.dataset) == ()
 
 
+class Notes(DirectoryStore):
+    """Notes whether the input was at its end at each put."""
+
+    at_end = False
+    noted: tuple[bool, ...] = ()
+
+    def put(self, name: str, data: Iterable[bytes] | bytes) -> None:
+        self.noted += (self.at_end,)
+        super().put(name, data)
+
+
+def test_nothing_is_stored_before_the_whole_input_was_read(zone: Zone) -> None:
+    store = zone.store = Notes(zone.home / "zone/store")
+
+    def tables() -> Iterator[pa.Table]:
+        yield from fleet(65)
+        store.at_end = True
+
+    assert zone.ingest(tables()).files == 4
+    assert store.noted == (True,) * (4 * len(Group))
+
+
 def test_a_drive_in_two_tables_is_refused(zone: Zone) -> None:
     with pytest.raises(Refusal) as refusal:
         zone.ingest([*fleet(2), drive("drive-001", "other")])

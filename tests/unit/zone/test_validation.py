@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.contracts.errors import Code, Refusal
-from isthmus.contracts.raw_table import RAW_COLUMNS
-from isthmus.zone.columns import ARROW_TYPES
+from isthmus.contracts.raw_table import RAW_COLUMNS, Dtype
+from isthmus.zone.columns import ARROW_TYPES, MAX_TEXT
 from isthmus.zone.validation import CHECKED_AT_ONCE, all_validated, validated
 from unit.zone.raw import drive, with_value
 
@@ -209,18 +209,122 @@ def test_of_several_bad_tables_the_first_is_told() -> None:
     assert "Row 3 of table 1, column x" in caught.value.what
 
 
-def test_no_more_tables_are_taken_than_are_checked_side_by_side() -> None:
+@pytest.mark.parametrize(("rows", "tables_in_a_heap"), [(8, 1), (24, 3), (4, 1)])
+def test_no_more_tables_are_taken_than_are_checked_side_by_side(rows: int, tables_in_a_heap: int) -> None:
     taken = []
 
     def tables() -> Iterator[pa.Table]:
-        for number in range(10):
+        for number in range(20):
             taken.append(number)
-            yield drive(f"s{number}")
+            yield drive(f"s{number:02}")
 
-    checked = all_validated(tables())
+    checked = all_validated(tables(), heap_rows=rows)
     next(checked)
-    assert len(taken) <= CHECKED_AT_ONCE + 1
-    assert len(list(checked)) == 9
+    assert len(taken) <= (CHECKED_AT_ONCE + 1) * tables_in_a_heap + 1
+    assert len(list(checked)) == 19
+
+
+def first_wrong(table: pa.Table) -> tuple[int, str] | None:
+    """Return row and column of the first rule that a table breaks, read row by row, or None."""
+    rows = table.to_pylist()
+    for column in RAW_COLUMNS:
+        values = [row[column.name] for row in rows]
+        present = [(row, value) for row, value in enumerate(values) if value is not None]
+        missing = [row for row, value in enumerate(values) if value is None and column.required]
+        low = -math.inf if column.low is None else column.low
+        high = 2**31 - 1 if column.high is None else column.high
+        if column.dtype is Dtype.STRING:
+            broken = [
+                [row for row, value in present if not 0 < len(value) <= MAX_TEXT],
+                [row for row, value in present if column.values is not None and value not in column.values],
+            ]
+        else:
+            broken = [
+                [row for row, value in present if math.isnan(value)],
+                [row for row, value in present if not low <= value <= high],
+            ]
+        for bad in (missing, *broken):
+            if bad:
+                return bad[0], column.name
+    return first_wrong_in_drives(rows)
+
+
+def first_wrong_in_drives(rows: list[dict[str, Any]]) -> tuple[int, str] | None:
+    order = sorted(range(len(rows)), key=lambda n: (rows[n]["scene_id"], rows[n]["t"], rows[n]["track_id"]))
+    repeated, foreign, alone, uneven = [], [], [], []
+    vehicle_of: dict[str, str] = {}
+    before: dict[str, Any] | None = None
+    for number in order:
+        row = rows[number]
+        new_scene = before is None or before["scene_id"] != row["scene_id"]
+        new_instant = new_scene or before is None or before["t"] != row["t"]
+        if not new_instant and before is not None and before["track_id"] == row["track_id"]:
+            repeated.append(number)
+        if vehicle_of.setdefault(row["scene_id"], row["vehicle"]) != row["vehicle"]:
+            foreign.append(number)
+        if new_instant and row["track_id"] != 0:
+            alone.append(number)
+        if new_instant and not new_scene and before is not None:
+            step = row["t"] - before["t"]
+            if abs(step - max(round(step / 0.2), 1) * 0.2) > 0.01:
+                uneven.append(number)
+        before = row
+    for bad, column in ((repeated, "track_id"), (foreign, "vehicle"), (alone, "track_id"), (uneven, "t")):
+        if bad:
+            return min(bad), column
+    return None
+
+
+def first_refusal(tables: list[pa.Table]) -> str | None:
+    """Return how the refusal of several tables begins, read table by table and row by row, or None."""
+    seen: set[str] = set()
+    for number, table in enumerate(tables):
+        wrong = first_wrong(table)
+        scenes = table.column("scene_id").to_pylist()
+        if wrong is None and (again := [row for row, scene in enumerate(scenes) if scene in seen]):
+            wrong = again[0], "scene_id"
+        if wrong is not None:
+            return f"Row {wrong[0]} of table {number}, column {wrong[1]}:"
+        seen |= set(scenes)
+    return None
+
+
+FAULTS = st.sampled_from(
+    [
+        *((column.name, None) for column in RAW_COLUMNS),
+        *((name, math.nan) for name in ("t", "x", "lat", "length")),
+        ("x", 1e7), ("vy", -101.0), ("t", 0.3), ("t", 0.4), ("t", 86_401.0), ("lon", 180.5), ("width", -0.5),
+        ("track_id", 0), ("track_id", 1), ("track_id", 2), ("track_id", 5), ("track_id", -1), ("engaged", 2),
+        ("scene_id", "s0"), ("scene_id", "s1"), ("scene_id", "s3"), ("scene_id", ""), ("vehicle", "car-9"),
+        ("vehicle", "car-00001"), ("type", "bus"), ("type", "tram"), ("road_type", "freeway"), ("road_type", "x" * 200),
+    ]
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    faults=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 11), FAULTS), max_size=3),
+    shuffles=st.none() | st.integers(0, 9),
+    heap_rows=st.sampled_from([1, 20, 36, 1000]),
+)
+def test_whatever_is_wrong_the_refusal_is_that_of_reading_row_by_row(
+    faults: list[tuple[int, int, tuple[str, Any]]], shuffles: int | None, heap_rows: int
+) -> None:
+    tables = [drive(f"s{number}", f"car-{number}", others=2) for number in range(5)]
+    tables[2] = pa.concat_tables([tables[2], drive("s25", "car-7", others=2)])
+    for number, row, (column, value) in faults:
+        tables[number] = with_value(tables[number], column, row, value)
+    if shuffles is not None:
+        orders = [np.random.default_rng(shuffles).permutation(table.num_rows) for table in tables]
+        tables = [table.take(pa.array(order)) for table, order in zip(tables, orders, strict=True)]
+    expected = first_refusal(tables)
+    if expected is None:
+        checked = list(all_validated(tables, heap_rows=heap_rows))
+        assert [table.to_pydict() for table in checked] == [validated(table).to_pydict() for table in tables]
+        return
+    with pytest.raises(Refusal) as caught:
+        list(all_validated(tables, heap_rows=heap_rows))
+    assert caught.value.what.startswith(expected)
 
 
 @pytest.mark.parametrize("type_", [pa.int64(), pa.uint8(), pa.float32(), pa.float64()])

@@ -9,13 +9,17 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
+from isthmus.border.settings import BorderSettings
+from servers.tcpdump import loopback, only_port, tap, what_is_missing
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.e2e
@@ -34,25 +38,56 @@ ATTEMPTS = {
 }
 
 
-def isthmus(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "isthmus.cli.main", *arguments]
+def isthmus(*arguments: str, within: Sequence[str] = (), **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [*within, sys.executable, "-m", "isthmus.cli.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
 
 
+@dataclass(frozen=True)
+class Played:
+    """A demo that has ended, what it left in `out`, and all that passed on its loopback, where that can be captured."""
+
+    out: Path
+    ended: subprocess.CompletedProcess[str]
+    everything: Path | None
+
+
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    out = tmp_path_factory.mktemp("demo")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    out, witness = tmp_path_factory.mktemp("demo"), tmp_path_factory.mktemp("witness")
     # Where every process of this demo says whose it is, what is left over can be told from anything else.
-    ended = isthmus("demo", "--out", str(out), env={**os.environ, "ISTHMUS_DEMO_OF": str(out)})
-    return out, ended
+    environment = {**os.environ, "ISTHMUS_DEMO_OF": str(out)}
+    if what_is_missing():
+        return Played(out, isthmus("demo", "--out", str(out), env=environment), None)
+    everything = witness / "everything.pcap"
+    with loopback() as within, tap(within, everything, witness / "tcpdump.log"):
+        home = ("--home", str(out / "home"))
+        ended = isthmus("demo", "--out", str(out), *home, within=within, env=environment)
+    return Played(out, ended, everything)
 
 
 @pytest.fixture(scope="module")
-def report(played: tuple[Path, subprocess.CompletedProcess[str]]) -> dict[str, Any]:
-    out, ended = played
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    found: dict[str, Any] = json.loads((out / "demo-report.json").read_text())
+def report(played: Played) -> dict[str, Any]:
+    assert played.ended.returncode == 0, played.ended.stdout + played.ended.stderr
+    found: dict[str, Any] = json.loads((played.out / "demo-report.json").read_text())
     return found
+
+
+@pytest.fixture(scope="module")
+def hub(played: Played, report: dict[str, Any]) -> Iterator[str]:
+    """Return headquarters' end of the link, as `address:port`, once what passed there stands in `link.pcap`."""
+    assert report["wire"]["clear"]
+    if played.everything is None:
+        why = what_is_missing()
+        if os.environ.get("ISTHMUS_CI") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
+    outside = BorderSettings.load(played.out / "home" / "hq").outside
+    assert outside is not None
+    link = played.out / "link.pcap"
+    only_port(played.everything, outside.port, link)
+    yield f"{outside.host}:{outside.port}"
+    link.unlink()
 
 
 def test_everything_that_must_fail_did(report: dict[str, Any]) -> None:
@@ -77,10 +112,8 @@ def test_every_ledger_was_verified(report: dict[str, Any]) -> None:
     assert sent["bytes"] < raw / 10
 
 
-def test_the_bundle_is_accepted_with_its_roots_alone(
-    played: tuple[Path, subprocess.CompletedProcess[str]], report: dict[str, Any], tmp_path: Path
-) -> None:
-    out, _ = played
+def test_the_bundle_is_accepted_with_its_roots_alone(played: Played, report: dict[str, Any], tmp_path: Path) -> None:
+    out = played.out
     bundle, roots = str(out / "demo-evidence"), out / "roots.json"
     accepted = isthmus("verify", bundle, "--roots", str(roots), "--json")
     assert accepted.returncode == 0, accepted.stdout
@@ -101,11 +134,9 @@ def test_every_byte_between_the_borders_is_accounted_for(report: dict[str, Any])
     assert wire["total"] > wire["room"] > wire["parts"]["padding"] > 0
 
 
-def test_the_capture_is_there_to_be_audited_again(
-    played: tuple[Path, subprocess.CompletedProcess[str]], report: dict[str, Any]
-) -> None:
+def test_the_capture_is_there_to_be_audited_again(played: Played, report: dict[str, Any]) -> None:
     """The demo prints the command; it says the same as the demo, to the byte, and needs nothing that has ended."""
-    out, ended = played
+    out, ended = played.out, played.ended
     printed = ended.stdout[ended.stdout.index("isthmus audit wire ") :].replace("\\\n", " ")
     again = isthmus(*shlex.split(printed)[1:], "--json")
     assert again.returncode == 0, again.stdout
@@ -114,10 +145,8 @@ def test_the_capture_is_there_to_be_audited_again(
     assert str(out / "demo-wire.pcap") in printed
 
 
-def test_the_figures_of_the_wire_are_shown(
-    played: tuple[Path, subprocess.CompletedProcess[str]], report: dict[str, Any]
-) -> None:
-    shown = played[1].stdout
+def test_the_figures_of_the_wire_are_shown(played: Played, report: dict[str, Any]) -> None:
+    shown = played.ended.stdout
     parts = report["wire"]["parts"]
     for words, size in (
         ("sealed payloads", parts["payload"]),
@@ -132,6 +161,33 @@ def test_the_figures_of_the_wire_are_shown(
     assert f"{report['wire']['room']:,}" in shown
 
 
+def seen_by_a_witness(played: Played, *parties: str) -> tuple[int, dict[str, Any]]:
+    """Audit what tcpdump saw on the link, from before its first byte to after its last."""
+    named = [word for party in parties for word in ("--party", party)]
+    held_against = ("--evidence", str(played.out / "demo-evidence"), "--roots", str(played.out / "roots.json"))
+    ended = isthmus("audit", "wire", str(played.out / "link.pcap"), *held_against, *named, "--json")
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return ended.returncode, found
+
+
+def test_a_witness_finds_every_byte_accounted_for_the_end_of_the_link_too(
+    played: Played, report: dict[str, Any], hub: str
+) -> None:
+    code, seen = seen_by_a_witness(played, f"hq={hub}", "cn-shanghai,us-texas=127.0.0.1")
+    assert seen["findings"] == []
+    assert (code, seen["clear"]) == (0, True)
+    assert seen["dark"] <= MOST_DARK
+    assert sum(seen["parts"].values()) == seen["total"] > report["wire"]["total"]
+    assert seen["parts"]["payload"] == sum(kind["bytes"] for kind in report["crossings"].values())
+
+
+def test_a_party_that_is_not_named_makes_all_it_sent_dark(played: Played, hub: str) -> None:
+    code, seen = seen_by_a_witness(played, f"hq={hub}", "cn-shanghai=127.0.0.9")
+    assert code == 4
+    assert {finding["code"] for finding in seen["findings"]} >= {"unknown_party", "crossing_not_seen"}
+    assert seen["dark"] == seen["total"]
+
+
 def left_of(out: Path) -> list[list[str]]:
     left = []
     for process in psutil.process_iter():
@@ -143,8 +199,8 @@ def left_of(out: Path) -> list[list[str]]:
     return left
 
 
-def test_nothing_is_left_running(played: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    assert left_of(played[0]) == []
+def test_nothing_is_left_running(played: Played) -> None:
+    assert left_of(played.out) == []
 
 
 @contextlib.contextmanager

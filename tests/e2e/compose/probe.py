@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 WITHIN_S = 2.0
+AT_ONCE = 128
 LISTENING = "0A"
 
 
@@ -45,7 +46,7 @@ def resolves(name: str) -> bool:
 def main() -> None:
     """Read what to try from standard input, write what came of it."""
     asked = json.load(sys.stdin)
-    with ThreadPoolExecutor(64) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         targets, names = asked["targets"], asked["names"]
         answered = [target for target, yes in zip(targets, pool.map(answers, targets), strict=True) if yes]
         known = [name for name, yes in zip(names, pool.map(resolves, names), strict=True) if yes]

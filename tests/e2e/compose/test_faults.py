@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.docker]
 
 SLOW = Line(delay_s=0.0, loss=0.0, bits_per_s=1_000_000)
 """A model or an update of 119 kB is a second on its way."""
-ROUGH = Line(delay_s=0.25, loss=0.05, bits_per_s=1_000_000)
-"""Half a second from a question to its answer, which is what a latency of 500 ms means to whoever waits for it."""
+ROUGH = Line(delay_s=0.5, loss=0.05, bits_per_s=1_000_000)
+"""Half a second each way: a second, at least, from a question to its answer."""
 ROUNDS = 120
 """Of a job in whose middle things happen: some two minutes of work when nothing does."""
 TO_GO = 3

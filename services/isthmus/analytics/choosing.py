@@ -3,20 +3,18 @@
 Rules:
 1. A row outside the question's domain, or that fails a condition, does not count. A measure's condition is on its
    clamped value; a row without a value fails it.
-2. A row is left out only where its vehicle has `rows_per_vehicle` rows that count before it, by draw: in a run of rows
-   of one vehicle whose draws rise, the first ones alone can count. Where draws fall, nothing is left out here.
-3. Stored rows are looked at block by block, and a block's choice is not the last word: runs go on in the next block,
-   vehicles in other files. `first_rows` over what the blocks left settles it, or says that it cannot.
+2. Of the rows of a block that fulfil the conditions, a vehicle's first by draw can count: no row is left out that has
+   fewer than `rows_per_vehicle` of its vehicle before it.
+3. A block's choice is not the last word: vehicles have rows in other blocks and files (`analytics.firsts`).
 
-Rows are compared with their neighbours as they stand. An engine that may not trust their order would have to sort or
-hash millions of them to find out what one look at each says.
+Stored rows stand by vehicle and draw, so they are compared with their neighbours as they stand. That is looked at, not
+believed: rows that stand otherwise are put in order first.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,11 +29,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from isthmus.analytics.numbering import Blocks
     from isthmus.contracts.queries import Condition, QuerySpec
     from isthmus.contracts.tables import Dimension
 
-BLOCK = 1 << 20
-"""Rows looked at together, on one core: what is computed about them is small beside the table."""
+    Ints = NDArray[np.int64]
+
+SAMPLE = 1 << 14
+"""Rows of which a limit is guessed."""
+ENOUGH = 0.8
+"""Where a limit leaves more of the rows that can count, looking for those beyond it costs as much."""
 
 
 def columns_read(spec: QuerySpec) -> list[str]:
@@ -52,63 +55,110 @@ def chosen_schema(spec: QuerySpec) -> pa.Schema:
     return pa.schema([(VEHICLE, pa.int32()), (DRAW, pa.int64()), (CELL, pa.int32()), *names])
 
 
-def chosen_rows(spec: QuerySpec, stored: pa.Table, *, block: int = BLOCK) -> pa.Table:
-    """Return the rows that can count, in their order: all that do, and few others.
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Rows of a block that can count, by vehicle.
 
-    Args:
-        spec: the question.
-        stored: columns `columns_read`; texts with one dictionary each.
-        block: how many rows are looked at together. What counts in the end does not depend on it.
-
-    Returns:
-        Columns of `chosen_schema`; a vehicle's number is its place in its column's dictionary.
+    Attributes:
+        block: stored rows, with `columns_read`; or rows that have been chosen before, with those of `chosen_schema`.
+        rows: their places in it.
+        vehicle: the vehicle's number of each, which never falls.
+        draw: of each.
     """
-    schema = chosen_schema(spec)
-    blocks = stored.to_batches(max_chunksize=block)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return pa.Table.from_batches(pool.map(partial(_chosen, spec, schema), blocks), schema)
+
+    block: pa.RecordBatch
+    rows: Ints
+    vehicle: NDArray[np.int32]
+    draw: Ints
+
+    @classmethod
+    def of(
+        cls, spec: QuerySpec, block: pa.RecordBatch, numbers: NDArray[np.int32] | None, limit: int | None = None
+    ) -> Candidates:
+        """Choose rows of a block.
+
+        Args:
+            spec: the question.
+            block: as above.
+            numbers: the vehicles' numbers by their places in the block's dictionary, None where they are these.
+            limit: only rows whose draw is at most this are looked at.
+        """
+        rows = _fulfilled(spec, block, limit)
+        vehicle, draw = _numbers(block, VEHICLE).take(rows), block.column(DRAW).to_numpy().take(rows)
+        found = cls(block, rows, vehicle if numbers is None else numbers.take(vehicle), draw)
+        return found._in_order()._first(spec.rows_per_vehicle)  # noqa: SLF001 -- its own
+
+    def _in_order(self) -> Candidates:
+        same = self.vehicle[1:] == self.vehicle[:-1]
+        if (self.vehicle[1:] < self.vehicle[:-1]).any() or (same & (self.draw[1:] < self.draw[:-1])).any():
+            return self.those(np.lexsort((self.draw, self.vehicle)))
+        return self
+
+    def _first(self, most: int) -> Candidates:
+        after = self.vehicle[most:] == self.vehicle[:-most]
+        if not after.any():
+            return self
+        first = np.ones(len(self.rows), np.bool_)
+        first[most:] = ~after
+        return self.those(np.flatnonzero(first))
+
+    def between(self, start: int, end: int) -> Candidates:
+        """Return those of vehicles whose numbers are in [start, end)."""
+        these = slice(*np.searchsorted(self.vehicle, (start, end)).tolist())
+        return Candidates(self.block, self.rows[these], self.vehicle[these], self.draw[these])
+
+    def those(self, places: Ints) -> Candidates:
+        """Return some of them."""
+        rows, vehicle, draw = self.rows.take(places), self.vehicle.take(places), self.draw.take(places)
+        return Candidates(self.block, rows, vehicle, draw)
+
+    def read(self, spec: QuerySpec) -> pa.RecordBatch:
+        """Return them as the columns of `chosen_schema`; measures as stored."""
+        schema, places = chosen_schema(spec), pa.array(self.rows)
+        measures = [self.block.column(name).take(places) for name in schema.names[3:]]
+        return pa.record_batch([self.vehicle, self.draw, _cells(spec, self.block, self.rows), *measures], schema=schema)
 
 
-def first_rows(vehicle: NDArray[np.int32], draw: NDArray[np.int64], most: int) -> tuple[NDArray[np.bool_], bool]:
-    """Tell which rows can be among their vehicle's first `most`, by draw.
-
-    Returns:
-        For each row whether it can, and whether these are all: true where no vehicle can have more than `most` of them.
-    """
-    same = vehicle[1:] == vehicle[:-1]
-    can = np.ones(len(vehicle), np.bool_)
-    if (same & (draw[1:] < draw[:-1])).any():
-        return can, False
-    ordered = rise(vehicle)
-    run = vehicle if ordered else np.concatenate([np.zeros(1, np.int64), np.cumsum(~same)])
-    can[most:] = run[most:] != run[:-most]
-    return can, ordered
-
-
-def rise(vehicle: NDArray[np.int32]) -> bool:
-    """Tell whether vehicles' numbers never fall: each vehicle's rows stand together."""
-    return bool((vehicle[1:] >= vehicle[:-1]).all())
-
-
-def _chosen(spec: QuerySpec, schema: pa.Schema, block: pa.RecordBatch) -> pa.RecordBatch:
-    fulfilled: NDArray[np.bool_] | None = None
-    for held in _held(spec, block):
-        fulfilled = held if fulfilled is None else fulfilled & held
-    rows = np.arange(block.num_rows) if fulfilled is None else np.flatnonzero(fulfilled)
-    vehicle, draw = _numbers(block, VEHICLE).take(rows), block.column(DRAW).to_numpy().take(rows)
-    can, _ = first_rows(vehicle, draw, spec.rows_per_vehicle)
-    first = np.flatnonzero(can)
-    rows = rows.take(first)
-    measures = [block.column(name).take(pa.array(rows)) for name in schema.names[3:]]
-    return pa.record_batch([vehicle.take(first), draw.take(first), _cells(spec, block, rows), *measures], schema=schema)
-
-
-def _held(spec: QuerySpec, block: pa.RecordBatch) -> Iterator[NDArray[np.bool_]]:
-    """Yield, for each thing that the question asks of a row, which rows fulfil it.
+def _fulfilled(spec: QuerySpec, block: pa.RecordBatch, limit: int | None) -> Ints:
+    """Return the places of rows that fulfil all that the question asks of a row, and whose draw is within a limit.
 
     Where there are no conditions, a row that is not among the first of its file (`PLACE`) cannot be among its
     vehicle's first of all.
     """
+    asked = list(_held(spec, block))
+    if not spec.where and PLACE in block.schema.names:
+        asked.append(block.column(PLACE).to_numpy() < spec.rows_per_vehicle)
+    if limit is not None:
+        asked.append(block.column(DRAW).to_numpy() <= limit)
+    if not asked:
+        return np.arange(block.num_rows)
+    fulfilled, *others = asked
+    for other in others:
+        fulfilled &= other
+    return np.flatnonzero(fulfilled)
+
+
+def guessed_limit(spec: QuerySpec, stored: Blocks) -> int | None:
+    """Guess a draw within which nearly every vehicle has as many rows as are taken; None where it would spare little.
+
+    A guess: draws are hashes, so the rows of a sample tell about the others. Who uses it looks at what is left.
+    """
+    if stored.files < 2 or not stored.blocks:  # noqa: PLR2004 -- of one file, each vehicle's first rows are known
+        return None
+    sample = max(stored.blocks, key=lambda block: block.num_rows).slice(0, SAMPLE)
+    held = float(np.prod([each.mean() for each in _held(spec, sample)]))
+    rows = held * sum(block.num_rows for block in stored.blocks) / len(stored.vehicles)
+    most = spec.rows_per_vehicle
+    wanted = most + 4 * math.sqrt(most)
+    if wanted > ENOUGH * min(rows, most * stored.files):
+        return None
+    return int(np.quantile(sample.column(DRAW).to_numpy(), wanted / rows, method="lower"))
+
+
+def _held(spec: QuerySpec, block: pa.RecordBatch) -> Iterator[NDArray[np.bool_]]:
+    """Yield, for each thing that the question asks of a row, which rows fulfil it; nothing of rows chosen before."""
+    if CELL in block.schema.names:
+        return
     table = TABLES[spec.table]
     for dimension in table.dimensions:
         allowed = _allowed(spec, dimension)
@@ -119,8 +169,6 @@ def _held(spec: QuerySpec, block: pa.RecordBatch) -> Iterator[NDArray[np.bool_]]
     for condition in spec.where:
         if table.measure(condition.column) is not None:
             yield from _within(spec, condition, block)
-    if not spec.where:
-        yield block.column(PLACE).to_numpy() < spec.rows_per_vehicle
 
 
 def _allowed(spec: QuerySpec, dimension: Dimension) -> list[str]:
@@ -152,6 +200,8 @@ def _within(spec: QuerySpec, condition: Condition, block: pa.RecordBatch) -> Ite
 
 def _cells(spec: QuerySpec, block: pa.RecordBatch, rows: NDArray[np.int64]) -> NDArray[np.int32]:
     """Return the numbers of rows' cells: values in the order of `QuerySpec.cells`."""
+    if CELL in block.schema.names:
+        return _numbers(block, CELL).take(rows)
     cell = np.zeros(len(rows), np.int32)
     for name in spec.group_by:
         dimension = TABLES[spec.table].dimension(name)

@@ -5,13 +5,19 @@ Rules:
    configuration is locked.
 2. Statements come from this package alone and are made of the catalogue's names and of whole numbers
    (`analytics.statements`). No text from outside reaches the engine.
-3. A statement that takes longer than it may is interrupted; memory is bounded. Either way the error says so and nothing
-   else: the engine's own words can quote data.
+3. A statement that takes longer than it may is interrupted; memory is bounded, of all engines of a process together.
+   Either way the error says so and nothing else: the engine's own words can quote data.
+4. Nothing of one use is there for the next: each has a connection of its own, and what it is shown or makes for itself
+   goes with that. After an error the database goes too.
+
+Opening a database takes longer than many a question, so a process keeps one, empty and locked.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -42,18 +48,12 @@ _LOCKED = {
 
 
 class Engine:
-    """One database in memory, opened by its first use: where nobody asks, none is."""
+    """A connection to a locked database in memory: what it is shown, no other sees."""
 
-    def __init__(self, *, longest_s: float = LONGEST_S, memory: str = MEMORY) -> None:
-        """Take the bounds of an empty, locked database.
-
-        Args:
-            longest_s: what one statement may take, s.
-            memory: what all of it may take, as DuckDB writes sizes.
-        """
+    def __init__(self, connection: duckdb.DuckDBPyConnection, longest_s: float) -> None:
+        """Take an unused connection, and what one statement may take, s."""
+        self._database = connection
         self._longest_s = longest_s
-        self._memory = memory
-        self._open: duckdb.DuckDBPyConnection | None = None
 
     def show(self, name: str, table: pa.Table) -> None:
         """Let statements read `table` under a name."""
@@ -72,17 +72,6 @@ class Engine:
         """Run a statement and return its rows as a table. Raises as `run` does."""
         with self._bounded():
             return self._database.sql(statement).to_arrow_table()
-
-    def close(self) -> None:
-        """Drop all that is held. It is not to be used again."""
-        if self._open is not None:
-            self._open.close()
-
-    @property
-    def _database(self) -> duckdb.DuckDBPyConnection:
-        if self._open is None:
-            self._open = _locked(self._memory)
-        return self._open
 
     @contextlib.contextmanager
     def _bounded(self) -> Iterator[None]:
@@ -103,12 +92,54 @@ class Engine:
 
 @contextlib.contextmanager
 def opened(*, longest_s: float = LONGEST_S, memory: str = MEMORY) -> Iterator[Engine]:
-    """Open an engine for the length of a block."""
-    engine = Engine(longest_s=longest_s, memory=memory)
+    """Open an engine for the length of a block.
+
+    Args:
+        longest_s: what one statement may take, s.
+        memory: what all engines opened with the same words may take together, as DuckDB writes sizes.
+    """
+    database = _DATABASES.one(memory)
+    connection = database.cursor()
     try:
-        yield engine
+        yield Engine(connection, longest_s)
+    except BaseException:
+        _DATABASES.forget(memory, database)
+        raise
     finally:
-        engine.close()
+        connection.close()
+
+
+class _Databases:
+    """The process's databases, one for each bound of memory. Threads may share them; a forked process may not."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[tuple[int, str], duckdb.DuckDBPyConnection] = {}
+
+    def one(self, memory: str) -> duckdb.DuckDBPyConnection:
+        """Return the database with a bound, opened by its first use."""
+        key = (os.getpid(), memory)
+        with self._lock:
+            if key not in self._open:
+                self._open[key] = _locked(memory)
+            return self._open[key]
+
+    def forget(self, memory: str, database: duckdb.DuckDBPyConnection) -> None:
+        """Let go of a database: who uses it may finish, and the next is given another."""
+        key = (os.getpid(), memory)
+        with self._lock:
+            if self._open.get(key) is database:
+                del self._open[key]
+
+    def close(self) -> None:
+        """Close what is open."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
+
+
+_DATABASES = _Databases()
+atexit.register(_DATABASES.close)
 
 
 def _locked(memory: str) -> duckdb.DuckDBPyConnection:

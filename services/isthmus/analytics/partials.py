@@ -1,6 +1,6 @@
 """From stored rows to the exact, bounded sums that compute hands its border.
 
-    stored tables --chosen_rows, bounded--> rows that count --summed--> Partials
+    stored tables --candidates--> each vehicle's first rows --shares--> what it adds to each cell --engine--> Partials
 
 Rules:
 1. Of one vehicle, at most `rows_per_vehicle` rows count, over all cells, in at most `groups_per_vehicle` cells; each
@@ -9,8 +9,8 @@ Rules:
    changes nothing of another's part. The order of tables and rows plays no part.
 3. Every cell of the question is there, in one order; an empty one holds zeros.
 
-Rows are looked at with numpy, as they stand or once they do; what is left for the engine is to rank the cells of a
-vehicle that counts in fewer than it may touch.
+Whose rows count, and how much a vehicle adds, is decided here, over rows as they stand (`analytics.choosing`, `firsts`,
+`shares`); the engine adds up.
 
 Work can be shared out: `bounded` of each part of the tables, then `summed` of all its results, is what `partials` of
 all tables is, however the tables are divided.
@@ -18,32 +18,35 @@ all tables is, however the tables are divided.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from isthmus.analytics import runs, statements
-from isthmus.analytics.choosing import chosen_rows, chosen_schema, columns_read, first_rows, rise
+from isthmus.analytics import statements
+from isthmus.analytics.choosing import Candidates, chosen_schema, columns_read, guessed_limit
 from isthmus.analytics.engine import opened
-from isthmus.analytics.firsts import first_of_all
-from isthmus.analytics.statements import BOUNDED
-from isthmus.analytics.stored import DRAW, TEXT, VEHICLE, in_schema, schema_of
+from isthmus.analytics.firsts import are_first
+from isthmus.analytics.numbering import Blocks, rows_of
+from isthmus.analytics.shares import shares_of
+from isthmus.analytics.stored import VEHICLE, in_schema
 from isthmus.contracts.queries import CellPartial, Partials, PrimitiveKind, primitives
 from isthmus.contracts.tables import TABLES
 from isthmus.proof.ids import question_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from isthmus.analytics.engine import Engine
+    from isthmus.analytics.numbering import Numbers
     from isthmus.contracts.queries import QuerySpec
 
-EACH = "each_vehicle"
-"""What a vehicle adds to a cell, in statements."""
-FEW_RUNS = 1_000
+CORES = os.cpu_count() or 1
 
 
 def partials(spec: QuerySpec, tables: Sequence[pa.Table]) -> Partials:
@@ -57,7 +60,7 @@ def partials(spec: QuerySpec, tables: Sequence[pa.Table]) -> Partials:
         Refusal: `SCHEMA_MISMATCH`: a table is not of the question's kind.
         Fault: `COMPUTE_FAILED`: too long, or too much memory.
     """
-    return _summed(spec, _first(spec, chosen_rows(spec, _stored(spec, tables))))
+    return _summed(spec, _stored(spec, tables))
 
 
 def bounded(spec: QuerySpec, tables: Sequence[pa.Table]) -> pa.Table:
@@ -66,20 +69,15 @@ def bounded(spec: QuerySpec, tables: Sequence[pa.Table]) -> pa.Table:
     Returns:
         Columns `VEHICLE`, `DRAW`, `CELL` and the measures that the question adds up, as stored.
     """
-    together = _stored(spec, tables)
-    rows = _first(spec, chosen_rows(spec, together))
-    vehicles = together.column(VEHICLE)
-    words = vehicles.chunk(0).dictionary if vehicles.num_chunks else pa.array([], pa.string())
-    named = pa.DictionaryArray.from_arrays(rows.column(VEHICLE).combine_chunks(), words)
+    stored = _stored(spec, tables)
+    rows = pa.concat_tables(_of_each_vehicle(spec, stored, lambda rows: rows))
+    named = pa.DictionaryArray.from_arrays(rows.column(VEHICLE).combine_chunks(), stored.vehicles)
     return rows.set_column(0, VEHICLE, named)
 
 
 def summed(spec: QuerySpec, parts: Sequence[pa.Table]) -> Partials:
     """Return a question's sums over what `bounded` returned for each part of its tables. Raises as `partials`."""
-    together = pa.concat_tables(parts).unify_dictionaries() if parts else _nothing_bounded(spec)
-    numbers = [chunk.indices for chunk in together.column(VEHICLE).chunks]
-    rows = together.set_column(0, VEHICLE, pa.chunked_array(numbers, pa.int32()))
-    return _summed(spec, _first(spec, rows))
+    return _summed(spec, Blocks.of(parts))
 
 
 def rows_that_count(spec: QuerySpec, sums: Partials) -> int | None:
@@ -91,59 +89,78 @@ def rows_that_count(spec: QuerySpec, sums: Partials) -> int | None:
     return sum(cell.values[place][0] for cell in sums.cells)
 
 
-def _stored(spec: QuerySpec, tables: Sequence[pa.Table]) -> pa.Table:
-    """Join stored tables, with the columns that the question reads; texts have one dictionary."""
+def _stored(spec: QuerySpec, tables: Sequence[pa.Table]) -> Blocks:
+    """Return stored tables' rows, with the columns that the question reads."""
     table = TABLES[spec.table]
-    whole = [in_schema(part, table) for part in tables] or [schema_of(table).empty_table()]
-    return pa.concat_tables(whole).select(columns_read(spec)).unify_dictionaries()
+    return Blocks.of([in_schema(part, table).select(columns_read(spec)) for part in tables])
 
 
-def _nothing_bounded(spec: QuerySpec) -> pa.Table:
-    _, *others = chosen_schema(spec)
-    return pa.schema([(VEHICLE, TEXT), *others]).empty_table()
+def _of_each_vehicle(spec: QuerySpec, stored: Blocks, made: Callable[[pa.Table], pa.Table]) -> list[pa.Table]:
+    """Return what is made of the rows that count: of some vehicles after the others, on all cores."""
+    with ThreadPoolExecutor(CORES) as pool:
+        found = _candidates(spec, stored, pool)
+        edges = np.linspace(0, len(stored.vehicles), CORES + 1).astype(int).tolist()
+        return list(pool.map(lambda start, end: made(_rows(spec, found, start, end)), edges[:-1], edges[1:]))
 
 
-def _first(spec: QuerySpec, rows: pa.Table) -> pa.Table:
-    """Return each vehicle's first rows by draw, vehicle by vehicle. One file's rows stand so, and are not sorted."""
-    vehicle, draw = rows.column(VEHICLE).to_numpy(), rows.column(DRAW).to_numpy()
-    if rise(vehicle):
-        can, all_of_them = first_rows(vehicle, draw, spec.rows_per_vehicle)
-        if all_of_them:
-            return _those(rows, can)
-    return rows.combine_chunks().take(pa.array(first_of_all(vehicle, draw, spec.rows_per_vehicle)))
+def _candidates(spec: QuerySpec, stored: Blocks, pool: ThreadPoolExecutor) -> list[Candidates]:
+    """Return the rows of blocks that can count.
+
+    Where files share vehicles, most of the first rows of each are not among a vehicle's first of all. So rows are
+    looked for within a limit of draws, and then all those of vehicles that have too few within it.
+    """
+    vehicles, each = len(stored.vehicles), (stored.blocks, stored.numbers)
+    limit = guessed_limit(spec, stored)
+    found = list(pool.map(lambda block, numbers: Candidates.of(spec, block, numbers, limit), *each))
+    if limit is not None:
+        rows = np.zeros(vehicles, np.int64)
+        for part in found:
+            rows += np.bincount(part.vehicle, minlength=vehicles)
+        few = rows < spec.rows_per_vehicle
+        found += pool.map(lambda block, numbers: _beyond(spec, block, numbers, few, limit), *each)
+    return found
 
 
-def _those(rows: pa.Table, can: NDArray[np.bool_]) -> pa.Table:
-    """Return some rows of a table; not a copy where they stand in few runs, as when only blocks' edges lose some."""
-    edges = np.flatnonzero(np.diff(can, prepend=False, append=False))
-    if len(edges) > FEW_RUNS:
-        return rows.filter(pa.array(can))
-    together = [rows.slice(begins, ends - begins) for begins, ends in edges.reshape(-1, 2).tolist()]
-    return pa.concat_tables(together) if together else rows
+def _beyond(spec: QuerySpec, block: pa.RecordBatch, numbers: Numbers, few: NDArray[np.bool_], limit: int) -> Candidates:
+    """Return the rows of some vehicles that can count and are beyond a limit."""
+    rows = block.take(pa.array(rows_of(block, few if numbers is None else few.take(numbers))))
+    found = Candidates.of(spec, rows, numbers)
+    return found.those(np.flatnonzero(found.draw > limit))
 
 
-def _summed(spec: QuerySpec, rows: pa.Table) -> Partials:
-    """Add up the rows that count, vehicle by vehicle: as they stand, or by the engine where cells have to be ranked."""
-    if statements.in_any_cell(spec):
-        cells = runs.cells_of(spec, rows)
-    else:
-        with opened() as engine:
-            cells = _by_engine(spec, rows, engine)
-    # Each vehicle of a row that counts does: in that row's cell, or in those of rows before it.
-    vehicles = int(np.count_nonzero(np.bincount(rows.column(VEHICLE).to_numpy())))
+def _rows(spec: QuerySpec, found: Sequence[Candidates], start: int, end: int) -> pa.Table:
+    """Return the rows that count of vehicles whose numbers are in [start, end)."""
+    mine = [part for each in found if len((part := each.between(start, end)).rows)]
+    if mine:
+        vehicle = np.concatenate([each.vehicle for each in mine])
+        vehicle -= np.int32(start)
+        draw = np.concatenate([each.draw for each in mine])
+        first = are_first(vehicle, draw, spec.rows_per_vehicle)
+        if not first.all():
+            ends = np.cumsum([len(each.rows) for each in mine])[:-1]
+            apart = zip(mine, np.split(first, ends), strict=True)
+            mine = [each if these.all() else each.those(np.flatnonzero(these)) for each, these in apart]
+    return pa.Table.from_batches([each.read(spec) for each in mine], chosen_schema(spec))
+
+
+def _summed(spec: QuerySpec, stored: Blocks) -> Partials:
+    """Have the engine add up the shares of vehicles whose rows these are."""
+    shares = pa.concat_tables(_of_each_vehicle(spec, stored, partial(shares_of, spec)))
+    with opened() as engine:
+        if not statements.in_any_cell(spec):
+            engine.show(statements.SHARES, shares)
+            shares = engine.table(statements.ranked(spec))
+        engine.show(statements.COUNTED, shares)
+        cells = _cells(spec, engine)
+        vehicles = cells[0].vehicles if len(cells) == 1 else engine.run(statements.vehicles())[0][0]
     return Partials(version=1, question=question_digest(spec), vehicles=vehicles, cells=cells)
 
 
-def _by_engine(spec: QuerySpec, rows: pa.Table, engine: Engine) -> tuple[CellPartial, ...]:
+def _cells(spec: QuerySpec, engine: Engine) -> tuple[CellPartial, ...]:
     wanted = primitives(spec)
-    engine.show(BOUNDED, rows)
-    each = f"({statements.contributions(spec)})"
-    if any(primitive.kind is PrimitiveKind.BINS for primitive in wanted):
-        engine.run(f"CREATE TEMP TABLE {EACH} AS {each}")
-        each = EACH
-    found = {row[0]: row[1:] for row in engine.run(statements.sums(spec, each))}
+    found = {row[0]: row[1:] for row in engine.run(statements.sums(spec))}
     histograms = {
-        number: _histogram(engine.run(statements.bins(spec, primitive, EACH)))
+        number: _histogram(engine.run(statements.bins(spec, primitive)))
         for number, primitive in enumerate(wanted)
         if primitive.kind is PrimitiveKind.BINS
     }

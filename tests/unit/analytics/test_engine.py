@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 
-from isthmus.analytics.engine import opened
+from isthmus.analytics.engine import Engine, opened
 from isthmus.contracts.errors import Code, Fault
 
 if TYPE_CHECKING:
@@ -65,3 +68,62 @@ def test_memory_is_bounded() -> None:
     with opened(memory="20MB") as engine, pytest.raises(Fault) as fault:
         engine.run("SELECT array_agg(range) FROM range(50000000)")
     assert "memory" in fault.value.why
+
+
+def found_by(engine: Engine) -> int:
+    return len(engine.run("SELECT table_name FROM duckdb_tables() UNION ALL SELECT view_name FROM duckdb_views()"))
+
+
+def test_nothing_of_one_use_is_there_for_the_next() -> None:
+    with opened() as engine:
+        before = found_by(engine)
+        engine.show("shown", SECRET)
+        engine.run("CREATE TEMP TABLE made AS SELECT * FROM shown")
+        assert found_by(engine) == before + 2
+    for _ in range(2):
+        with opened() as engine:
+            assert found_by(engine) == before
+            for name in ("shown", "made"):
+                with pytest.raises(Fault) as fault:
+                    engine.run(f"SELECT * FROM {name}")  # noqa: S608 -- names of this test
+                assert "canary" not in str(fault.value)
+
+
+def test_uses_at_one_time_see_their_own_tables_only() -> None:
+    together = Barrier(4)
+
+    def use(number: int) -> list[tuple[int]]:
+        with opened() as engine:
+            engine.show("shown", pa.table({"value": [number]}))
+            together.wait(30)
+            found = engine.run("SELECT value FROM shown")
+            together.wait(30)
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(use, range(4))) == [[(number,)] for number in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "bounds"),
+    [
+        ("SELECT no_such_column", {}),
+        ("SELECT array_agg(range) FROM range(50000000)", {"memory": "20MB"}),
+        ("SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range + b.range = 3", {"longest_s": 0.2}),
+    ],
+    ids=["error", "memory", "time"],
+)
+def test_after_an_error_the_next_use_has_a_new_database_as_locked_as_the_last(
+    statement: str, bounds: dict[str, Any]
+) -> None:
+    with contextlib.suppress(Fault), opened(**bounds) as engine:
+        engine.run("CREATE TABLE left_behind AS SELECT 1")
+        engine.run(statement)
+        pytest.fail("the statement has no error")
+    with opened(**bounds) as engine:
+        assert "left_behind" not in str(engine.run("SELECT table_name FROM duckdb_tables()"))
+        with pytest.raises(Fault):
+            engine.run("SET enable_external_access = true")
+    with opened(**bounds) as engine:
+        engine.show("shown", pa.table({"value": [1]}))
+        assert engine.run("SELECT value FROM shown") == [(1,)]

@@ -214,3 +214,25 @@ def test_a_file_of_another_table_is_refused() -> None:
         with pytest.raises(Refusal) as refusal:
             partials(question(*EVERYTHING), [wrong])
         assert refusal.value.code is Code.SCHEMA_MISMATCH
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from([(), ("road_type",)]), st.integers(0, 2**32), st.sampled_from([3, 4, 7]))
+def test_vehicles_of_very_different_sizes_in_many_files_are_bounded_as_in_one(
+    group_by: tuple[str, ...], seed: int, files: int
+) -> None:
+    """With so many rows a vehicle, files are looked through within a limit first, which leaves some vehicles few."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        row(f"v{vehicle}", number, road_type=ROAD_TYPES[rng.integers(4)], distance_km=int(rng.integers(3_000)))
+        for vehicle, count in enumerate((1, 9, 10, 11, 60, 90, 150, int(rng.integers(1, 60))))
+        for number in range(count)
+    ]
+    spec = question(group_by=group_by, rows=10, groups=min(4 if group_by else 1, int(rng.integers(1, 5))))
+    dealt = rng.integers(0, files, len(rows))
+    tables = [stored([each for each, file in zip(rows, dealt, strict=True) if file == n]) for n in range(files)]
+    tables[0] = tables[0].take(pa.array(rng.permutation(tables[0].num_rows)))
+    expected = by_hand(spec, rows)
+    assert partials(spec, tables) == expected
+    assert summed(spec, [bounded(spec, [table]) for table in tables]) == expected
+    assert summed(spec, [bounded(spec, tables[:2]), bounded(spec, tables[2:])]) == expected

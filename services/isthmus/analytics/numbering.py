@@ -1,0 +1,76 @@
+"""One number for each vehicle, over all files: each has a dictionary of its own.
+
+Files of the same vehicles have the same dictionary, which is found by one comparison; otherwise words are looked up,
+each dictionary's once. Rows are not touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from isthmus.analytics.stored import VEHICLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.int32] | None
+    """Vehicles' numbers by their places in a dictionary; None where they are these places."""
+
+BLOCK = 1 << 20
+"""Rows looked at together, on one core: what is computed about them is small beside the table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Rows in blocks.
+
+    Attributes:
+        files: how many tables they are from.
+        blocks: the rows.
+        vehicles: the vehicles, by their numbers.
+        numbers: for each block, the numbers by its dictionary.
+    """
+
+    files: int
+    blocks: tuple[pa.RecordBatch, ...]
+    vehicles: pa.Array
+    numbers: tuple[Numbers, ...]
+
+    @classmethod
+    def of(cls, tables: Sequence[pa.Table], most: int = BLOCK) -> Blocks:
+        """Cut tables into blocks of at most so many rows, and number their vehicles."""
+        dictionaries: list[pa.Array] = []
+        blocks: list[pa.RecordBatch] = []
+        which: list[int] = []
+        for block in (chunk for table in tables for chunk in table.to_batches()):
+            mine = block.column(VEHICLE).dictionary
+            if not dictionaries or not mine.equals(dictionaries[-1]):
+                dictionaries.append(mine)
+            parts = [block.slice(start, most) for start in range(0, block.num_rows, most)]
+            blocks += parts
+            which += [len(dictionaries) - 1] * len(parts)
+        if len(dictionaries) <= 1:
+            (vehicles,) = dictionaries or [pa.array([], pa.string())]
+            return cls(len(tables), tuple(blocks), vehicles, (None,) * len(blocks))
+        vehicles = pc.unique(pa.chunked_array(dictionaries))
+        numbers = [pc.index_in(each, vehicles).to_numpy() for each in dictionaries]
+        return cls(len(tables), tuple(blocks), vehicles, tuple(numbers[place] for place in which))
+
+
+def rows_of(block: pa.RecordBatch, some: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the places of some vehicles' rows in a block; vehicles by their places in its dictionary."""
+    vehicle: NDArray[np.int32] = block.column(VEHICLE).indices.to_numpy()
+    if (vehicle[1:] < vehicle[:-1]).any():
+        return np.flatnonzero(some.take(vehicle))
+    them = np.flatnonzero(some).astype(np.int32)
+    starts, ends = (np.searchsorted(vehicle, them, side) for side in ("left", "right"))
+    counts = ends - starts
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))

@@ -31,7 +31,7 @@ compose-demo:  ## the same demo in containers, each site in networks of its own 
 	@deploy/compose-demo.sh
 
 test: $(STAMP)  ## all tests but those in containers; without Ray, an S3 server or tcpdump theirs are skipped
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(TEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TEST_ARGS)
 
 cluster: $(STAMP)  ## add Ray to the environment
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes -r deploy/ray.lock

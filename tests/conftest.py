@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-SERVERS = frozenset({"e2e", "ports"})
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+SERVERS = ("tests/e2e/", "tests/ports/")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together, and all that start real servers: what they time, they time undisturbed."""
-    for item in items:
-        folder, *_ = item.path.relative_to(config.rootpath / "tests").parts
-        item.add_marker(pytest.mark.xdist_group("servers" if folder in SERVERS else str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Keep the tests of a file together, and all that start real servers: what these time, no other server disturbs."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only where there are workers
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, *_ = nodeid.split("::")
+            return "servers" if file.startswith(SERVERS) else file
+
+    return ByFile(config, log)

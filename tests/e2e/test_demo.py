@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from isthmus.kit.serving import Address
+
 pytestmark = pytest.mark.e2e
 
 MOST_DARK = 16 * 1024
+LONG_S = 900
+DEMO = (sys.executable, "-m", "isthmus.cli.main", "demo")
 ATTEMPTS = {
     "raw rows without a permit": ("cn-shanghai", "permit_missing"),
     "an order for an unknown algorithm": ("cn-shanghai", "algorithm_unknown"),
@@ -38,32 +42,58 @@ ATTEMPTS = {
 }
 
 
-def isthmus(*arguments: str, within: Sequence[str] = (), **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [*within, sys.executable, "-m", "isthmus.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
+def isthmus(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "isthmus.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONG_S)
 
 
 @dataclass(frozen=True)
 class Played:
-    """A demo that has ended, what it left in `out`, and all that passed on its loopback, where that can be captured."""
+    """A demo that has ended, and what it left in `out`.
+
+    Attributes:
+        out: the folder of report, evidence and capture.
+        ended: its exit code, and what it wrote.
+        everything: all that passed on its loopback, where that can be captured.
+        hub: headquarters' end of the link, while there was one.
+    """
 
     out: Path
     ended: subprocess.CompletedProcess[str]
     everything: Path | None
+    hub: Address
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     out, witness = tmp_path_factory.mktemp("demo"), tmp_path_factory.mktemp("witness")
-    # Where every process of this demo says whose it is, what is left over can be told from anything else.
-    environment = {**os.environ, "ISTHMUS_DEMO_OF": str(out)}
     if what_is_missing():
-        return Played(out, isthmus("demo", "--out", str(out), env=environment), None)
+        ended, hub = play(out)
+        return Played(out, ended, None, hub)
     everything = witness / "everything.pcap"
     with loopback() as within, tap(within, everything, witness / "tcpdump.log"):
-        home = ("--home", str(out / "home"))
-        ended = isthmus("demo", "--out", str(out), *home, within=within, env=environment)
-    return Played(out, ended, everything)
+        ended, hub = play(out, within)
+    return Played(out, ended, everything, hub)
+
+
+def play(out: Path, within: Sequence[str] = ()) -> tuple[subprocess.CompletedProcess[str], Address]:
+    """Play a demo in a home that it throws away; see where the link is while it stands."""
+    # Where every process of this demo says whose it is, what is left over can be told from anything else.
+    environment = {**os.environ, "ISTHMUS_DEMO_OF": str(out), "TMPDIR": str(out)}
+    command = [*within, *DEMO, "--out", str(out)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    told: list[str] = []
+    with subprocess.Popen(command, **pipes) as demo:
+        assert demo.stderr is not None
+        for line in demo.stderr:
+            told.append(line)
+            if line.startswith("3/6"):
+                break
+        (home,) = out.glob("isthmus-demo-*/home")
+        hub = BorderSettings.load(home / "hq").outside
+        assert hub is not None
+        stdout, stderr = demo.communicate(timeout=LONG_S)
+    return subprocess.CompletedProcess(command, demo.returncode, stdout, "".join(told) + stderr), hub
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +112,9 @@ def hub(played: Played, report: dict[str, Any]) -> Iterator[str]:
         if os.environ.get("ISTHMUS_CI") == "1":
             pytest.fail(why)
         pytest.skip(why)
-    outside = BorderSettings.load(played.out / "home" / "hq").outside
-    assert outside is not None
     link = played.out / "link.pcap"
-    only_port(played.everything, outside.port, link)
-    yield f"{outside.host}:{outside.port}"
+    only_port(played.everything, played.hub.port, link)
+    yield f"{played.hub.host}:{played.hub.port}"
     link.unlink()
 
 
@@ -199,8 +227,9 @@ def left_of(out: Path) -> list[list[str]]:
     return left
 
 
-def test_nothing_is_left_running(played: Played) -> None:
+def test_nothing_is_left_running_or_lying_about(played: Played) -> None:
     assert left_of(played.out) == []
+    assert list(played.out.glob("isthmus-demo-*")) == []
 
 
 @contextlib.contextmanager
@@ -215,7 +244,7 @@ def heard(number: int) -> Iterator[None]:
 
 def test_a_demo_whose_tap_dies_says_so_and_ends(tmp_path: Path) -> None:
     """As on a full disk: the borders do not reach each other any more, and no job would ever come to its end."""
-    command = [sys.executable, "-m", "isthmus.cli.main", "demo", "--out", str(tmp_path)]
+    command = [*DEMO, "--out", str(tmp_path)]
     environment = {**os.environ, "ISTHMUS_DEMO_OF": str(tmp_path)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as demo:
         assert demo.stderr is not None
@@ -232,7 +261,7 @@ def test_a_demo_whose_tap_dies_says_so_and_ends(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_the_middle_stops_everything(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "isthmus.cli.main", "demo", "--out", str(tmp_path)]
+    command = [*DEMO, "--out", str(tmp_path)]
     environment = {**os.environ, "ISTHMUS_DEMO_OF": str(tmp_path)}
     with (
         heard(signal.SIGINT),

@@ -2,8 +2,9 @@
 
 1. Crossings pass in the order of their sequence: down as poll, fetch and receipt; up as one upload.
 2. Heads are exchanged once when a link opens and then at least `CADENCE_S` apart. A poll that brings nothing lasts
-   `POLL_S`, or is the last on its connection. A link opens once, and again only after a connection of it has ended; how
-   often that counts is bounded by whoever audits.
+   `POLL_S`, or, once for each opening, ends with its connection: it is the last there, or within `ENDS_WITHIN_US` of
+   its end. A link opens once, and again only after a connection of it has ended; how often that counts is bounded by
+   whoever audits.
 3. What fits in size and in rule is accounted for, to the byte. What is larger than it should be is dark by what is
    more; what fits nothing is dark as a whole.
 4. Two messages may be cut each time a link ends, and are sent again once it has come up again. What is under way when

@@ -49,6 +49,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 POLL_TIMEOUT_S = 60.0
 EARLY_S = 1.0
 """A poll that ends by so much before its time was let go."""
+LET_GO_PAUSE_S = 1.0
 MAX_ANSWER = 256 * 1024
 SLICE = 1 << 20
 MAX_ENVELOPE = 128 * 1024
@@ -147,7 +148,7 @@ class Dialer:
             if status == httpx2.codes.NO_CONTENT:
                 if loop.time() - asked_at < POLL_S - EARLY_S:
                     # The peer lets go of its polls: it stops, and its connections end in a moment.
-                    await asyncio.sleep(FIRST_PAUSE_S)
+                    await asyncio.sleep(LET_GO_PAUSE_S)
                 continue
             receipt = await self.take(unpadded(body, MAX_ENVELOPE))
             async with self._heads:

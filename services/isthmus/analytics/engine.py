@@ -5,19 +5,20 @@ Rules:
    configuration is locked.
 2. Statements come from this package alone and are made of the catalogue's names and of whole numbers
    (`analytics.statements`). No text from outside reaches the engine.
-3. A statement that takes longer than it may is interrupted; memory is bounded, of all engines of a process together.
+3. A statement that takes longer than it may is interrupted; memory is bounded, of all uses of one database together.
+   After an error there may be more than one for a while: uses that had begun end in theirs, later ones have a new one.
    Either way the error says so and nothing else: the engine's own words can quote data.
-4. Nothing of one use is there for the next: each has a connection of its own, and what it is shown or makes for itself
-   goes with that. After an error the database goes too.
+4. Nothing of one use is there for the next, or for one beside it: each has a connection of its own and is one
+   transaction, which is rolled back at its end, and with it goes whatever was shown or made. After an error the
+   database goes too. A transaction does not cover ATTACH: no statement of this package has one.
 
-Opening a database takes longer than many a question, so a process keeps one, empty and locked.
+Opening a database takes longer than many a question, so a process keeps one for each bound of memory, empty and locked.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -96,40 +97,40 @@ def opened(*, longest_s: float = LONGEST_S, memory: str = MEMORY) -> Iterator[En
 
     Args:
         longest_s: what one statement may take, s.
-        memory: what all engines opened with the same words may take together, as DuckDB writes sizes.
+        memory: what all engines of one database, opened with the same words, may take together, as DuckDB writes sizes.
     """
     database = _DATABASES.one(memory)
     connection = database.cursor()
     try:
+        connection.begin()
         yield Engine(connection, longest_s)
+        connection.rollback()
     except BaseException:
         _DATABASES.forget(memory, database)
         raise
     finally:
-        connection.close()
+        connection.close()  # after an error, this rolls back
 
 
 class _Databases:
-    """The process's databases, one for each bound of memory. Threads may share them; a forked process may not."""
+    """The process's databases, one for each bound of memory. Threads share them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[tuple[int, str], duckdb.DuckDBPyConnection] = {}
+        self._open: dict[str, duckdb.DuckDBPyConnection] = {}
 
     def one(self, memory: str) -> duckdb.DuckDBPyConnection:
         """Return the database with a bound, opened by its first use."""
-        key = (os.getpid(), memory)
         with self._lock:
-            if key not in self._open:
-                self._open[key] = _locked(memory)
-            return self._open[key]
+            if memory not in self._open:
+                self._open[memory] = _locked(memory)
+            return self._open[memory]
 
     def forget(self, memory: str, database: duckdb.DuckDBPyConnection) -> None:
         """Let go of a database: who uses it may finish, and the next is given another."""
-        key = (os.getpid(), memory)
         with self._lock:
-            if self._open.get(key) is database:
-                del self._open[key]
+            if self._open.get(memory) is database:
+                del self._open[memory]
 
     def close(self) -> None:
         """Close what is open."""

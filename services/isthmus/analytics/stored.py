@@ -8,7 +8,9 @@
 | dimensions | text | values of the public domain |
 | measures | int32 | in steps, not clamped; null where an optional one is missing |
 
-Rows stand by vehicle and place. `place` only makes reading fast: what counts is decided by `draw`, over all files.
+Rows stand by vehicle and place. What counts is decided by `draw`, over all files. `place` makes reading fast: a row
+whose place is past the number that a vehicle may add need not be looked at. A wrong place can make rows vanish; never
+do more rows of a vehicle count.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def in_schema(stored: pa.Table, table: TableSpec) -> pa.Table:
     schema = schema_of(table)
     try:
         same = stored.select(schema.names).cast(schema)
-    except (KeyError, pa.ArrowException):
+    except (KeyError, ValueError, pa.ArrowException):  # ValueError: a null where none may be
         same = None
     if same is None or any(same.column(f.name).null_count for f in schema if not f.nullable):
         why = "The file was made for another version of the table."

@@ -23,16 +23,28 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item], at_once: int) -
         at_once: how many are worked on at once, and held.
 
     Raises:
-        Exception: the first failure, in order. Nothing is begun after it; what was begun is waited for.
+        Exception: the first failure, in order, that of taking an item among them. Nothing is begun after it; what was
+            begun is waited for.
 
     >>> list(ahead(abs, (-1, 2, -3), 2))
     [1, 2, 3]
     """
     with ThreadPoolExecutor(at_once, "ahead") as threads:
         begun: deque[Future[Result]] = deque()
-        for item in items:
-            if len(begun) == at_once:
-                yield begun.popleft().result()
-            begun.append(threads.submit(work, item))
+        rest = iter(items)
+        failed: Exception | None = None
+        while failed is None:
+            try:
+                item = next(rest)
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001 -- raised below, in its turn
+                failed = error
+            else:
+                if len(begun) == at_once:
+                    yield begun.popleft().result()
+                begun.append(threads.submit(work, item))
         while begun:
             yield begun.popleft().result()
+        if failed is not None:
+            raise failed

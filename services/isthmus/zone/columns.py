@@ -98,6 +98,8 @@ def array(table: pa.Table, column: Column, source: Source) -> pa.Array:
     values = table.column(column.name)
     if pa.types.is_null(values.type):
         values = values.cast(pa.string() if column.dtype is Dtype.STRING else pa.float64())
+    if column.dtype is Dtype.STRING and pa.types.is_dictionary(values.type) and _is_text(values.type.value_type):
+        values = values.cast(pa.string())  # a null may be one of its words, which Arrow counts as no null of the rows
     if column.required and values.null_count:
         source.refuse(values.is_null().to_numpy(), column.name, "it is empty.")
     if column.dtype is Dtype.STRING:
@@ -112,7 +114,7 @@ def array(table: pa.Table, column: Column, source: Source) -> pa.Array:
 
 def _texts(values: pa.ChunkedArray, column: Column, source: Source) -> pa.Array:
     type_ = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    if not (pa.types.is_string(type_) or pa.types.is_large_string(type_)):
+    if not _is_text(type_):
         raise source.refusal(0, column.name, f"it is {type_}, not text.")
     plain = values if values.type == pa.string() else values.cast(pa.string())
     encoded = _encoded(plain)
@@ -160,6 +162,10 @@ def _runs(texts: pa.Array) -> NDArray[np.int64]:
         return np.concatenate([_FIRST, np.unique(differs) + 1]) if len(differs) else _FIRST
     differs = pc.not_equal(texts[1:], texts[:-1]).to_numpy(zero_copy_only=False).nonzero()[0]
     return np.concatenate([_FIRST, differs + 1])
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
 def _is_fit(text: str) -> bool:

@@ -1,7 +1,8 @@
 """Ingest: raw drives in, sealed files in the store, registered with the border.
 
 Rules:
-1. The whole input is checked before anything is written: what is wrong with its last row leaves nothing of its first.
+1. The whole input is checked and sealed before anything is written: what is wrong with its last row leaves nothing of
+   its first.
 2. A file's key lives from its making to the end of the sealing of that one file; only the border can open what is kept
    of it. So ingest cannot read what it wrote, or what any earlier run wrote.
 3. Objects are in the store before the border hears of them, and all are registered in one call. A crash midway leaves
@@ -112,7 +113,7 @@ async def ingest(
 ) -> IngestReport:
     """Seal drives into the vault and, where asked, freeze the dataset with them as a snapshot.
 
-    Sealed files are held in memory until the whole input has been checked: about a fifth of its raw size. Beside them
+    Sealed files are held in memory until the whole input has been sealed: about a fifth of its raw size. Beside them
     stand the drives of two files in the clear: of the one that is sealed, and of the next, which is checked meanwhile,
     with the few tables that are checked ahead of it.
 
@@ -167,14 +168,12 @@ async def _seal_and_put(
 ) -> tuple[list[_SealedFile], int]:
     """Check, seal and store the whole input; return its files and its vehicles' number.
 
-    A file is sealed while the next is checked. When all has been checked, and not before, what is sealed is stored,
-    while the last file is sealed.
+    A file is sealed while the next is checked. When all has been checked and sealed, and not before, it is stored.
     """
     pseudonyms: dict[str, str] = {}
     sealed: list[_SealedFile] = []
     drives = batches(all_validated(tables))
     sealing: asyncio.Task[_SealedFile] | None = None
-    putting: asyncio.Task[None] | None = None
     try:
         while (batch := await asyncio.to_thread(next, drives, None)) is not None:
             new = tuple(vehicle for vehicle in vehicles_of(batch) if vehicle not in pseudonyms)
@@ -188,14 +187,12 @@ async def _seal_and_put(
             sealing = asyncio.create_task(asyncio.to_thread(_seal, batch, of_batch, session))
         if sealing is None:
             raise Refusal(Code.INPUT_INVALID, "There are no drives to ingest.")
-        putting = asyncio.create_task(asyncio.to_thread(_put_all, store, tuple(sealed)))
         sealed.append(await sealing)
         told(len(sealed))
-        await putting
     finally:
-        begun = [task for task in (sealing, putting) if task is not None]
-        await asyncio.gather(*begun, return_exceptions=True)  # one thing that went wrong is told
-    await asyncio.to_thread(_put_all, store, sealed[-1:])
+        if sealing is not None:
+            await asyncio.gather(sealing, return_exceptions=True)  # one thing that went wrong is told
+    await asyncio.to_thread(_put_all, store, sealed)
     return sealed, len(pseudonyms)
 
 

@@ -69,6 +69,7 @@ def all_validated(tables: Iterable[pa.Table], *, heap_rows: int = ROWS_PER_HEAP)
 
     Raises:
         Refusal: `INPUT_INVALID`, the first in the tables' order. Tables are counted from 0.
+        Exception: what taking a table raises, where nothing is wrong with the tables before it.
     """
     seen: set[str] = set()
     for heap, scenes in ahead(_checked, _heaps(tables, heap_rows), CHECKED_AT_ONCE):
@@ -93,15 +94,24 @@ class _Heap:
 
 
 def _heaps(tables: Iterable[pa.Table], most: int) -> Iterator[_Heap]:
-    """Gather tables that follow each other, up to so many rows."""
+    """Gather tables that follow each other, up to so many rows; one without rows is the last of its heap.
+
+    Where taking a table fails, those before it come first: what is wrong with them is wrong earlier in the input.
+    """
     held: list[pa.Table] = []
     rows = first = 0
-    for table in tables:
-        if held and (rows + table.num_rows > most or table.schema != held[0].schema):
+    try:
+        for table in tables:
+            ends = held and (held[-1].num_rows == 0 or table.schema != held[0].schema)
+            if ends or (held and rows + table.num_rows > most):
+                yield _Heap(first, tuple(held))
+                first, rows, held = first + len(held), 0, []
+            held.append(table)
+            rows += table.num_rows
+    except Exception:
+        if held:
             yield _Heap(first, tuple(held))
-            first, rows, held = first + len(held), 0, []
-        held.append(table)
-        rows += table.num_rows
+        raise
     if held:
         yield _Heap(first, tuple(held))
 

@@ -70,23 +70,48 @@ def test_memory_is_bounded() -> None:
     assert "memory" in fault.value.why
 
 
+NAMES = "SELECT table_name FROM duckdb_tables() UNION ALL SELECT view_name FROM duckdb_views()"
+
+
 def found_by(engine: Engine) -> int:
-    return len(engine.run("SELECT table_name FROM duckdb_tables() UNION ALL SELECT view_name FROM duckdb_views()"))
+    return len(engine.run(NAMES))
 
 
-def test_nothing_of_one_use_is_there_for_the_next() -> None:
+@pytest.mark.parametrize("kind", ["TABLE", "TEMP TABLE", "VIEW", "TEMP VIEW"])
+def test_nothing_of_one_use_is_there_for_the_next_or_for_one_beside_it(kind: str) -> None:
     with opened() as engine:
         before = found_by(engine)
         engine.show("shown", SECRET)
-        engine.run("CREATE TEMP TABLE made AS SELECT * FROM shown")
+        engine.run(f"CREATE {kind} made AS SELECT 'canary' AS value")
+        assert engine.run("SELECT value FROM made") == [("canary",)]
         assert found_by(engine) == before + 2
-    for _ in range(2):
-        with opened() as engine:
-            assert found_by(engine) == before
-            for name in ("shown", "made"):
-                with pytest.raises(Fault) as fault:
-                    engine.run(f"SELECT * FROM {name}")  # noqa: S608 -- names of this test
-                assert "canary" not in str(fault.value)
+        with opened() as beside:
+            assert found_by(beside) == before
+    with opened() as engine:
+        assert found_by(engine) == before
+    for name in ("shown", "made"):
+        with pytest.raises(Fault) as fault, opened() as engine:
+            engine.run(f"SELECT * FROM {name}")  # noqa: S608 -- names of this test
+        assert "canary" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("making", "reading"),
+    [
+        ("CREATE MACRO made() AS 'canary'", "SELECT made()"),
+        ("CREATE SEQUENCE made", "SELECT nextval('made')"),
+        ("CREATE SCHEMA made", "CREATE TABLE made.other AS SELECT 1"),
+        ("SET VARIABLE made = 'canary'", "SELECT 1 WHERE getvariable('made') IS NOT NULL"),
+    ],
+)
+def test_nothing_else_that_a_use_makes_outlives_it(making: str, reading: str) -> None:
+    with opened() as engine:
+        engine.run(making)
+        assert engine.run(reading)
+    left: list[tuple[Any, ...]] = []
+    with contextlib.suppress(Fault), opened() as engine:
+        left = engine.run(reading)
+    assert left == []
 
 
 def test_uses_at_one_time_see_their_own_tables_only() -> None:

@@ -186,8 +186,33 @@ def test_a_table_out_of_order_or_with_wrong_places_is_bounded_all_the_same() -> 
     table = stored(rows)
     shuffled = table.take(pa.array(np.random.default_rng(1).permutation(50)))
     assert partials(question(), [shuffled]) == expected
+    for wrong in ([0] * 50, list(range(50, 0, -1)), [1] * 50):
+        named = table.set_column(table.column_names.index(PLACE), PLACE, pa.array(wrong, pa.int32()))
+        (cell,) = partials(question(figure("rows")), [named]).cells
+        assert cell.values[0][0] <= 2
     nought = table.set_column(table.column_names.index(PLACE), PLACE, pa.array([0] * 50, pa.int32()))
     assert partials(question(), [nought]) == expected
+
+
+def test_a_vehicle_whose_name_stands_twice_in_a_dictionary_is_one() -> None:
+    table = stored([row("a", n) for n in range(12)] + [row("b")])
+    codes, words = pa.array([0, 1, 2] * 4 + [3], pa.int32()), pa.array(["a", "a", "a", "b"])
+    twice = table.set_column(0, table.schema.field(0), pa.DictionaryArray.from_arrays(codes, words))
+    spec = question(figure("rows"), figure("vehicles"))
+    assert partials(spec, [twice]) == partials(spec, [table])
+    assert partials(spec, [table]).vehicles == 2
+    assert summed(spec, [bounded(spec, [twice])]) == partials(spec, [table])
+
+
+@pytest.mark.parametrize("column", [VEHICLE, DRAW, PLACE, "road_type", "distance_km"])
+def test_a_file_with_a_null_where_none_may_be_is_refused(column: str) -> None:
+    table = stored([row("a", n) for n in range(3)])
+    place = table.column_names.index(column)
+    field = table.schema.field(place).with_nullable(nullable=True)
+    values = [*table.column(place).to_pylist()[:2], None]
+    with pytest.raises(Refusal) as refusal:
+        partials(question(), [table.set_column(place, field, pa.array(values, field.type))])
+    assert refusal.value.code is Code.SCHEMA_MISMATCH
 
 
 def test_no_rows_give_zeros_in_every_cell() -> None:

@@ -184,6 +184,32 @@ def leader_at(rows: list[Row]) -> tuple[float, int]:
     return min(found)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_vehicle_at_the_very_edge_is_judged_in_double_precision(turned: bool) -> None:  # noqa: FBT001 -- a case
+    """At 100 m, at 1.8 m beside and just ahead, single precision alone would say otherwise of some."""
+    rng = np.random.default_rng(5)
+    ahead, left = (np.array(v).ravel() for v in np.meshgrid([100.0, 50.0, 2e-6], [0.0, np.float32(1.8), -1.79999]))
+    ahead, left = np.tile(ahead, 100), np.tile(left, 100)
+    heading = (rng.uniform(-3, 3, len(ahead)) if turned else np.zeros(len(ahead))).astype(np.float32)
+    cos, sin = np.cos(heading.astype(float)), np.sin(heading.astype(float))
+    egos = rng.uniform(-50, 50, (2, len(ahead))) if turned else np.zeros((2, len(ahead)))
+    x, y = egos[0] + cos * ahead - sin * left, egos[1] + sin * ahead + cos * left
+    table = validated(
+        drive(
+            "scene",
+            instants=len(ahead),
+            x=np.column_stack([egos[0], x]).ravel(),
+            y=np.column_stack([egos[1], y]).ravel(),
+            heading=np.repeat(heading, 2),
+        )
+    )
+    rows = table.to_pylist()
+    expected = [leader_at(rows[start : start + 2])[1] for start in range(0, len(rows), 2)]
+    assert 1 in expected[0 : len(expected) : 9]  # at 100 m
+    found = find_leaders(table, np.arange(len(ahead)) * 2, np.arange(len(ahead)) > 0)
+    assert found.track.tolist() == expected
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(0, 6), st.sampled_from([0.0, 1e3, 9e5]))
 def test_who_is_ahead_is_found_as_by_looking_at_each_row(seed: int, instants: int, others: int, far: float) -> None:

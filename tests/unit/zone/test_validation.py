@@ -16,7 +16,7 @@ from isthmus.zone.validation import CHECKED_AT_ONCE, all_validated, validated
 from unit.zone.raw import drive, with_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 GOOD = pa.concat_tables([drive("s1"), drive("s2", "car-2")])
 
@@ -73,6 +73,29 @@ def test_a_null_in_a_required_column_is_named(name: str) -> None:
     what = refusal_of(with_value(GOOD, name, 5, None)).what
     assert "Row 5" in what
     assert f"column {name}" in what
+
+
+def with_null_word(table: pa.Table, name: str, row: int) -> pa.Table:
+    """Encode a column as a dictionary that has a null among its words, and let one row point to it."""
+    encoded = table.column(name).combine_chunks().dictionary_encode()
+    words, codes = encoded.dictionary.to_pylist(), encoded.indices.to_pylist()
+    codes[row] = len(words)
+    column = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array([*words, None], pa.string()))
+    return table.set_column(table.schema.get_field_index(name), name, column)
+
+
+@pytest.mark.parametrize("name", [c.name for c in RAW_COLUMNS if c.required and c.dtype is Dtype.STRING])
+@pytest.mark.parametrize("row", [0, 5, 8])
+def test_a_null_among_a_dictionarys_words_is_a_null(name: str, row: int) -> None:
+    what = refusal_of(with_null_word(GOOD, name, row)).what
+    assert f"Row {row} of drives.parquet, column {name}: it is empty" in what
+    with pytest.raises(Refusal) as caught:
+        list(all_validated([drive("s0"), with_null_word(drive("s1"), name, row % 8), drive("s2")]))
+    assert f"Row {row % 8} of table 1, column {name}: it is empty" in caught.value.what
+
+
+def test_an_optional_text_may_be_a_null_among_its_dictionarys_words() -> None:
+    assert validated(with_null_word(GOOD, "vin", 5)).equals(validated(with_value(GOOD, "vin", 5, None)))
 
 
 def test_a_column_that_is_not_of_the_table_is_refused_without_its_name() -> None:
@@ -207,6 +230,65 @@ def test_of_several_bad_tables_the_first_is_told() -> None:
     with pytest.raises(Refusal) as caught:
         list(all_validated([drive("s1"), bad, worse]))
     assert "Row 3 of table 1, column x" in caught.value.what
+
+
+def first_told(tables: Iterable[pa.Table], **bounds: int) -> str:
+    with pytest.raises(Refusal) as caught:
+        list(all_validated(tables, **bounds))
+    return caught.value.what
+
+
+@pytest.mark.parametrize("row", [2, 6, 8])
+def test_a_scene_may_not_be_divided_between_two_tables_of_a_heap(row: int) -> None:
+    whole = drive("s1", instants=6)
+    told = first_told([drive("s0"), whole.slice(0, row), whole.slice(row), drive("s2")])
+    assert told.startswith("Row 0 of table 2, column scene_id: an earlier table holds this scene")
+
+
+@pytest.mark.parametrize("heap_rows", [8, 16, 1000])
+def test_a_scene_may_not_stand_in_a_later_heap_again(heap_rows: int) -> None:
+    tables = [drive("s0"), drive("s1"), drive("s2"), drive("s3"), drive("s1", "car-9"), drive("s5")]
+    told = first_told(tables, heap_rows=heap_rows)
+    assert told.startswith("Row 0 of table 4, column scene_id: an earlier table holds this scene")
+
+
+def test_tables_of_several_schemas_may_follow_each_other() -> None:
+    plain = [drive(f"s{number}") for number in range(6)]
+    place = plain[0].schema.get_field_index("x")
+    mixed = list(plain)
+    mixed[1] = plain[1].drop_columns(["vin"])
+    mixed[3] = plain[3].set_column(place, "x", plain[3].column("x").cast(pa.float32()))
+    mixed[4] = plain[4].select(plain[4].schema.names[::-1])
+    assert [t.to_pydict() for t in all_validated(mixed)] == [validated(t).to_pydict() for t in mixed]
+    mixed[4] = with_value(mixed[4], "vx", 2, 1e9)
+    assert first_told(mixed).startswith("Row 2 of table 4, column vx")
+
+
+@pytest.mark.parametrize("good", [1, 2, 3, 20])
+@pytest.mark.parametrize("heap_rows", [8, 24, 1000])
+def test_what_is_wrong_with_a_table_is_told_before_what_is_wrong_with_taking_a_later_one(
+    good: int, heap_rows: int
+) -> None:
+    def tables(*first: pa.Table) -> Iterator[pa.Table]:
+        yield from first
+        yield from (drive(f"s{number:02}") for number in range(1, good))
+        raise Refusal(Code.INPUT_INVALID, "The file breaks off.")
+
+    bad = with_value(drive("s00"), "x", 3, 1e9)
+    assert first_told(tables(bad), heap_rows=heap_rows).startswith("Row 3 of table 0, column x")
+    assert first_told(tables(drive("s00")), heap_rows=heap_rows) == "The file breaks off."
+
+
+def test_a_table_without_rows_is_refused_before_many_more_are_taken() -> None:
+    taken = []
+
+    def tables() -> Iterator[pa.Table]:
+        for number in range(1_000):
+            taken.append(number)
+            yield GOOD.slice(0, 0)
+
+    assert "table 0 has no rows" in first_told(tables())
+    assert len(taken) <= CHECKED_AT_ONCE + 2
 
 
 @pytest.mark.parametrize(("rows", "tables_in_a_heap"), [(8, 1), (24, 3), (4, 1)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from isthmus.analytics.partials import partials
-from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import Digest, Name
 from isthmus.contracts.orders import Algorithm
 from isthmus.contracts.queries import Partials
@@ -27,6 +27,7 @@ from unit.zone.counted_files import SPEC, Vault, a_fleet, an_order
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from isthmus.contracts.orders import DatasetRef
     from isthmus.contracts.raw_table import Group
     from isthmus.zone.questions import Counted, Questions
     from servers.ray_cluster import RayCluster
@@ -59,7 +60,7 @@ def questions(request: pytest.FixtureRequest, cluster: RayCluster, connection: C
     actors, here = KINDS[request.param], InProcessQuestions(vault.store)
     if not actors:
         return here
-    settings = cluster.settings.model_copy(update={"most_shards": actors})
+    settings = cluster.settings.model_copy(update={"most_shards": actors, "small_question_bytes": 0})
     return RayQuestions(connection, settings, lambda *_: 1 << 20, here)
 
 
@@ -109,7 +110,8 @@ def test_a_closed_one_counts_no_more(questions: Questions, vault: Vault) -> None
 def test_the_machine_on_which_rows_are_added_up_is_named_beside_the_nodes(
     cluster: RayCluster, connection: Connection, vault: Vault
 ) -> None:
-    own, settings = Name("h20"), cluster.settings
+    own = Name("h20")
+    settings = cluster.settings.model_copy(update={"small_question_bytes": 0})
     here = InProcessQuestions(vault.store, own)
     for questions, named in (
         (here, (own,)),
@@ -120,14 +122,26 @@ def test_the_machine_on_which_rows_are_added_up_is_named_beside_the_nodes(
         assert asking.accelerators == named
 
 
-def test_a_table_that_is_not_worth_an_actor_is_counted_without_the_cluster(vault: Vault) -> None:
+def test_a_small_table_is_counted_without_the_cluster(vault: Vault) -> None:
+    """However much one actor is worth starting for."""
     nobody_there = Connection("127.0.0.1:1", Path("no-token"), 1)
-    worth, asked = RaySettings(shard_bytes=4096), []
+    worth, asked = RaySettings(shard_bytes=1, small_question_bytes=4096), []
 
-    def size_of(dataset: Name, group: Group) -> int:
+    def size_of(dataset: DatasetRef, group: Group) -> int:
         asked.append((dataset, group))
         return 4096
 
     questions = RayQuestions(nobody_there, worth, size_of, InProcessQuestions(vault.store))
     assert canonical.load(Partials, counted(questions, vault).payload) == partials(SPEC, a_fleet())
-    assert asked == [(ORDER.dataset.dataset, TABLES[SPEC.table].group)]
+    assert asked == [(ORDER.dataset, TABLES[SPEC.table].group)]
+
+
+def test_a_larger_table_than_a_small_one_is_not_counted_here(vault: Vault) -> None:
+    """The zone's process has no memory for it, though one actor is worth starting for far more."""
+    nobody_there = Connection("127.0.0.1:1", Path("no-token"), 1)
+    settings = RaySettings()
+    size = settings.small_question_bytes + 1
+    assert size < settings.shard_bytes
+    with pytest.raises(Fault) as fault:
+        RayQuestions(nobody_there, settings, lambda *_: size, InProcessQuestions(vault.store)).prepare(ORDER)
+    assert fault.value.code is Code.CONFIGURATION  # the cluster's token is asked for

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["COMPILER_OPTIONS", "forward", "initial_weights", "predict"]
 
 COMPILER_OPTIONS = {"xla_cpu_multi_thread_eigen": False}
-"""One thread: sums are taken in one order, and two zones on one machine do not fight for cores."""
+"""Sums are taken in one order, and two zones on one machine do not fight for cores: with the package's one thread."""
 
 
 def forward(weights: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:

@@ -1,8 +1,8 @@
 """Local training of the forecaster: Adam on the mean displacement, one compiled pass over the data per epoch.
 
 The optimiser starts afresh in every call, so a round depends on nothing but the weights it was sent, the data and the
-seed; it repeats bit for bit on one machine. The last batch of an epoch is filled up from the epoch's beginning, so
-every batch has one shape and one compilation serves.
+seed; it repeats bit for bit, whatever the number of cores (see the package). The last batch of an epoch is filled up
+from the epoch's beginning, so every batch has one shape and one compilation serves.
 
 The same training can be shared out (`train_in_parts`): each holder of a part of the windows gives the gradient of its
 part of every batch, the sums of these are the batch's gradient, and one optimiser takes the step (synchronous

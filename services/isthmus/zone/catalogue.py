@@ -182,12 +182,18 @@ class Catalogue:
         with self._database.reading() as db:
             return _holdings(db, "SELECT value FROM json_each(?)", (json.dumps(sorted(files)),))
 
-    def sealed_bytes(self, dataset: Name, group: Group) -> int:
-        """Return the size of a dataset's sealed objects of one group."""
-        of_group = """SELECT coalesce(sum(size), 0) FROM groups JOIN files USING (file)
-            WHERE dataset = ? AND "group" = ?"""
+    def sealed_bytes(self, ref: DatasetRef, group: Group) -> int:
+        """Return the size of a snapshot's sealed objects of one group; of the whole dataset's where it is not listed.
+
+        The border may have frozen a snapshot whose listing here was cut off: rather too many bytes than none.
+        """
         with self._database.reading() as db:
-            ((size,),) = db.execute(of_group, (dataset, group.value)).fetchall()
+            chosen, values = "SELECT file FROM files WHERE dataset = ?", [ref.dataset]
+            if _commitment(db, ref) is not None:
+                chosen = "SELECT file FROM snapshot_files WHERE dataset = ? AND snapshot = ?"
+                values.append(ref.snapshot)
+            of_group = f'SELECT total(size) FROM groups WHERE file IN ({chosen}) AND "group" = ?'  # noqa: S608 -- constants of this module
+            ((size,),) = db.execute(of_group, (*values, group.value)).fetchall()
         return int(size)
 
     def commitment(self, ref: DatasetRef) -> Digest | None:

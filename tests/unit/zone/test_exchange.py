@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
+import resource
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +15,11 @@ import pytest
 
 from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.keys import HpkeKey
+from isthmus.learning import weights
+from isthmus.learning.forecaster import initial_weights
+from isthmus.learning.windows import FUTURE, INPUTS, Windows
 from isthmus.proof.sealing import SealingKey
-from isthmus.zone.cluster.answers import value_of
+from isthmus.zone.cluster.answers import Failure, value_of
 from isthmus.zone.cluster.exchange import (
     GREETING_S,
     LONGEST,
@@ -27,7 +33,7 @@ from isthmus.zone.cluster.exchange import (
     taken,
 )
 from isthmus.zone.cluster.launch import meeting_ports
-from isthmus.zone.cluster.shard import Shard
+from isthmus.zone.cluster.shard import Lesson, Shard
 from isthmus.zone.compute import RunLost
 
 if TYPE_CHECKING:
@@ -49,12 +55,18 @@ class Meetings(Meeting):
         self.place = self._listener.getsockname()
 
 
-@pytest.fixture
-def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a TCP connection, with nothing on it."""
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Return two ends of a TCP connection, with nothing on it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         here = socket.create_connection(listener.getsockname())
         there, _ = listener.accept()
+    return here, there
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a TCP connection, with nothing on it."""
+    here, there = tcp_pair()
     for end in (here, there):
         end.settimeout(5)
     yield here, there
@@ -72,9 +84,7 @@ def three() -> Iterator[tuple[Exchange, ...]]:
     """The exchanges of three shards, each with a connection to each."""
     exchanges = (Exchange(), Exchange(), Exchange())
     for first, second in ((0, 1), (0, 2), (1, 2)):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            here = socket.create_connection(listener.getsockname())
-            there, _ = listener.accept()
+        here, there = tcp_pair()
         key = new_key()
         exchanges[first].add(second, Line(here, key, leads=True))
         exchanges[second].add(first, Line(there, key, leads=False))
@@ -114,6 +124,49 @@ def test_a_term_of_another_model_ends_the_run(lines: tuple[Line, Line]) -> None:
     lines[1].send(np.ones(1, np.float32).tobytes())
     with pytest.raises(RunLost, match="another model"):
         shard.summed(0, np.ones(5, np.float32))
+
+
+def test_a_term_that_is_no_numbers_ends_the_run(lines: tuple[Line, Line]) -> None:
+    shard = Exchange()
+    shard.add(1, lines[0])
+    lines[1].send(b"21 bytes, not a float")
+    with pytest.raises(RunLost, match="another model"):
+        shard.summed(0, np.ones(5, np.float32))
+
+
+def test_a_term_of_another_step_is_not_added_up(lines: tuple[Line, Line]) -> None:
+    """It opens under the same key, comes in its turn and has as many numbers."""
+    first, second = Exchange(), Exchange()
+    first.add(1, lines[0])
+    second.add(0, lines[1])
+    ones = np.ones(5, np.float32)
+    with ThreadPoolExecutor(2) as threads:
+        asked = [
+            threads.submit(shard.summed, number, ones, step=step)
+            for number, (shard, step) in enumerate(((first, b"one"), (second, b"another")))
+        ]
+        for each in asked:
+            with pytest.raises(RunLost):
+                each.result(timeout=30)
+
+
+def test_shards_whose_connections_have_large_numbers_exchange_all_the_same() -> None:
+    """As in a process with a thousand open files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard >= 1200 or hard == resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    high = [socket.socket(fileno=fcntl.fcntl(end.detach(), fcntl.F_DUPFD_CLOEXEC, 1100)) for end in tcp_pair()]
+    shards = (Exchange(), Exchange())
+    shards[0].add(1, Line(high[0], KEY, leads=True))
+    shards[1].add(0, Line(high[1], KEY, leads=False))
+    ones = np.ones(8 << 20, np.float32)
+    try:
+        for found in all_summed(shards, [ones, ones]):
+            assert (found == 2).all()
+    finally:
+        for shard in shards:
+            shard.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def frame_of(line: Line, end: socket.socket, text: bytes) -> bytes:
@@ -302,6 +355,87 @@ def test_strangers_who_come_one_after_the_other_are_no_reason_to_wait_longer_tha
 def test_a_shard_that_does_not_come_is_waited_for_no_longer_than_said() -> None:
     with Meetings() as meeting, pytest.raises(RunLost):
         meeting.gather([KEY], 0.05)
+
+
+def test_a_guest_that_cannot_come_is_not_waited_for_any_longer() -> None:
+    def refused() -> None:
+        raise RunLost("it was refused")
+
+    began = time.monotonic()
+    with Meetings() as meeting, pytest.raises(RunLost, match="it was refused"):
+        meeting.gather([KEY], 60, refused)
+    assert time.monotonic() - began < 30
+
+
+def a_shard(folder: Path, number: int, exchange: Exchange, places: Sequence[int]) -> Shard:
+    """Return a shard of three that has met the others and has one of the three windows."""
+    shard = Shard(str(folder))
+    shard._number, shard._total, shard._exchange = number, 3, exchange
+    shard._places = np.array(places, np.int64)
+    one = np.zeros(1, np.float32)
+    shard._training = Windows(
+        inputs=np.full((1, INPUTS), 0.5, np.float32),
+        residuals=np.ones((1, FUTURE, 2), np.float32),
+        velocity=np.zeros((1, 2), np.float32),
+        turn_rate=one,
+        vehicles=np.zeros(1, np.int32),
+        vehicle_names=("v",),
+        road_types=np.zeros(1, np.int8),
+    )
+    return shard
+
+
+BASE = weights.encode(initial_weights(3))
+LESSON = Lesson(epochs=2, seed=1, learning_rate=1e-3, batch_size=3, schedule="constant")
+Asked = tuple[bytes, Lesson, int]
+
+
+def all_followed(shards: Sequence[Shard], asked: Sequence[Asked]) -> list[object]:
+    """Return what shards answer that are all asked to take part in a training, each in its own thread."""
+    with ThreadPoolExecutor(len(shards)) as threads:
+        answers = [threads.submit(shard.follow, *what) for shard, what in zip(shards, asked, strict=True)]
+        try:
+            return [each.result(timeout=60) for each in answers]
+        finally:
+            for shard in shards:
+                shard._exchange.close()
+
+
+def test_shards_at_the_same_training_take_all_steps(three: tuple[Exchange, ...], tmp_path: Path) -> None:
+    shards = [a_shard(tmp_path, number, exchange, [number]) for number, exchange in enumerate(three)]
+    assert all_followed(shards, [(BASE, LESSON, 1)] * 3) == [None] * 3
+
+
+@pytest.mark.parametrize("base", [BASE, b"no model"], ids=["its windows", "its base"])
+def test_a_shard_that_fails_before_its_first_step_keeps_nobody_waiting(
+    three: tuple[Exchange, ...], tmp_path: Path, base: bytes
+) -> None:
+    nowhere = [1] if base != BASE else [99]
+    places: list[list[int]] = [[0], nowhere, [2]]
+    shards = [a_shard(tmp_path, number, exchange, places[number]) for number, exchange in enumerate(three)]
+    answers = all_followed(shards, [(BASE, LESSON, 1), (base, LESSON, 1), (BASE, LESSON, 1)])
+    assert all(isinstance(answer, Failure) for answer in answers)
+    for answer in (answers[0], answers[2]):
+        with pytest.raises(RunLost):
+            value_of(answer)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (weights.encode(initial_weights(4)), LESSON, 1),
+        (BASE, dataclasses.replace(LESSON, learning_rate=2e-3), 1),
+        (BASE, LESSON, 2),
+    ],
+    ids=["base", "lesson", "number"],
+)
+def test_a_shard_that_is_still_at_another_training_is_not_added_up(
+    three: tuple[Exchange, ...], tmp_path: Path, other: Asked
+) -> None:
+    shards = [a_shard(tmp_path, number, exchange, [number]) for number, exchange in enumerate(three)]
+    for answer in all_followed(shards, [(BASE, LESSON, 1), (BASE, LESSON, 1), other]):
+        with pytest.raises(RunLost):
+            value_of(answer)
 
 
 def test_a_leader_that_is_not_there_is_a_lost_run() -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from isthmus.contracts.identifiers import Name
     from isthmus.contracts.inside import KeyGrant
-    from isthmus.contracts.orders import Order
+    from isthmus.contracts.orders import DatasetRef, Order
     from isthmus.learning.train import Schedule
     from isthmus.zone.cluster.connection import Connection
     from isthmus.zone.cluster.layout import Layout
@@ -49,13 +49,15 @@ Buffer = bytes | bytearray | memoryview
 class RayCompute:
     """Trains on a cluster of the zone."""
 
-    def __init__(self, connection: Connection, settings: RaySettings, size_of: Callable[[Name, Group], int]) -> None:
+    def __init__(
+        self, connection: Connection, settings: RaySettings, size_of: Callable[[DatasetRef, Group], int]
+    ) -> None:
         """Take the way to the cluster.
 
         Args:
             connection: to the head.
             settings: how shards are cut, and where they may run.
-            size_of: tells how many sealed bytes a dataset has of a group.
+            size_of: tells how many sealed bytes a snapshot has of a group.
         """
         self._connection = connection
         self._settings = settings
@@ -64,7 +66,7 @@ class RayCompute:
     def prepare(self, order: Order) -> RayOpening:
         """Start the order's shards on permitted nodes and take their keys."""
         plan_of(order)
-        size = self._size_of(order.dataset.dataset, Group.MOTION)
+        size = self._size_of(order.dataset, Group.MOTION)
 
         def started(nodes: Sequence[Node]) -> RayOpening:
             count = shards_for(size, self._settings.shard_bytes, self._settings.most_shards, sum(n.cpus for n in nodes))

@@ -8,8 +8,9 @@ Rules:
 1. Each connection has a key of its own, drawn by the shard that listens, good for one run. Ray's calls are plain text,
    so it goes over sealed (HPKE, `proof.sealing`) to a key that the other shard makes for this alone and drops at once.
    Who listens to the nodes' network does not get it, and who does not show it is hung up on.
-2. What is sent is encrypted and authenticated (AES-256-GCM, NIST SP 800-38D) under its direction and number, which are
-   not sent: what is changed, repeated, left out or turned round does not open.
+2. What is sent is encrypted and authenticated (AES-256-GCM, NIST SP 800-38D) under its direction and number, and the
+   step of the training that it is of, none of which are sent: what is changed, repeated, left out or turned round does
+   not open, nor what a shard says that is at another training or step.
 3. Numbers alone are sent: gradients. Nothing of it is unpickled.
 4. Of two shards the first one listens, on a port of the cluster's block, and only until all later ones are there.
 5. Whatever goes wrong ends the connection and the run with it (`RunLost`).
@@ -18,7 +19,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import socket
 import struct
 import time
@@ -50,10 +51,13 @@ GREETING_S = 2.0
 AT_ONCE = 1 << 20
 """Bytes that are taken in at a time."""
 SILENT_S = 60
-"""How long a machine that is cut off may keep quiet before a connection to it counts as gone."""
+"""How long a machine that is cut off may keep quiet before a connection to it counts as gone.
+
+So does one to a shard that leaves what it was sent unread for as long: longer than a step and its compilation take."""
 LOOK_S = 1.0
 """How long an answer is waited for before it is asked whether the other shard still works."""
 
+_BOTH = selectors.EVENT_READ | selectors.EVENT_WRITE
 _LENGTH = struct.Struct(">I")
 _NUMBER = struct.Struct(">I")
 _NONCE = struct.Struct(">IQ")
@@ -102,7 +106,7 @@ class Line:
         return self._link.fileno()
 
     def send(self, plain: Buffer) -> None:
-        """Send one frame.
+        """Send one frame that is of no step.
 
         Raises:
             RunLost: the connection is gone.
@@ -112,12 +116,12 @@ class Line:
             self._link.settimeout(None)
             self._link.sendall(frame)
 
-    def sealed(self, plain: Buffer) -> bytearray:
-        """Return the next frame to send. Each must be sent, in the order in which they were made."""
+    def sealed(self, plain: Buffer, step: bytes = b"") -> bytearray:
+        """Return the next frame to send, of this step. Each must be sent, in the order in which they were made."""
         frame = bytearray(_LENGTH.size + len(plain) + TAG)
         _LENGTH.pack_into(frame, 0, len(plain) + TAG)
         nonce = _NONCE.pack(self._mine, self._sent)
-        self._cipher.encrypt_into(nonce, plain, None, memoryview(frame)[_LENGTH.size :])
+        self._cipher.encrypt_into(nonce, plain, step, memoryview(frame)[_LENGTH.size :])
         self._sent += 1
         return frame
 
@@ -148,7 +152,11 @@ class Line:
                 self._early += came
 
     def receive(
-        self, looking: Callable[[], None] | None = None, within_s: float | None = None, longest: int = LONGEST
+        self,
+        looking: Callable[[], None] | None = None,
+        within_s: float | None = None,
+        longest: int = LONGEST,
+        step: bytes = b"",
     ) -> bytearray:
         """Return the next frame.
 
@@ -156,6 +164,7 @@ class Line:
             looking: called every second of waiting; what it raises ends the wait.
             within_s: how long to wait for the whole of it; as long as it takes where None.
             longest: bytes of a frame, tag included. Its length is read before anything shows who sent it.
+            step: which it has to be of.
 
         Raises:
             RunLost: the connection is gone, or the frame does not open.
@@ -168,7 +177,7 @@ class Line:
                 raise ConnectionError
             sealed = self._read(length, looking, until)
             plain = bytearray(length - TAG)
-            self._cipher.decrypt_into(_NONCE.pack(self._theirs, self._received), sealed, None, plain)
+            self._cipher.decrypt_into(_NONCE.pack(self._theirs, self._received), sealed, step, plain)
         self._received += 1
         return plain
 
@@ -224,8 +233,13 @@ class Meeting:
         remedy = "See that nothing else listens in the cluster's block of ports on this node."
         raise RunLost("A shard finds no free port for the others.", remedy=remedy)
 
-    def gather(self, keys: Sequence[bytes], within_s: float) -> list[Line]:
+    def gather(self, keys: Sequence[bytes], within_s: float, looking: Callable[[], None] | None = None) -> list[Line]:
         """Return a line for each of `keys`, in their order. Whoever else calls is hung up on.
+
+        Args:
+            keys: of those who are to come.
+            within_s: how long to wait for them.
+            looking: called every second of waiting; what it raises ends the wait.
 
         Raises:
             RunLost: they have not all come in time.
@@ -234,18 +248,29 @@ class Meeting:
         deadline = time.monotonic() + within_s
         try:
             while len(came) < len(keys):
-                self._listener.settimeout(_left(deadline))
-                link, _ = self._listener.accept()
+                if (link := self._caller(_left(deadline))) is None:
+                    if looking is not None:
+                        looking()
+                    continue
                 with contextlib.suppress(RunLost, OSError, IndexError, struct.error):
                     number, line = _greeted(link, keys)
                     if came.setdefault(number, line) is not line:
                         line.close()
-        except OSError as error:
+        except BaseException as error:
             for line in came.values():
                 line.close()
-            remedy = "Open the cluster's block of ports between the nodes."
-            raise RunLost("A shard does not reach another.", why=type(error).__name__, remedy=remedy) from None
+            if isinstance(error, OSError):
+                raise _unreached(error) from None
+            raise
         return [came[number] for number in range(len(keys))]
+
+    def _caller(self, within_s: float) -> socket.socket | None:
+        """Return who calls next; None where nobody does for the time after which one looks."""
+        self._listener.settimeout(min(within_s, LOOK_S))
+        try:
+            return self._listener.accept()[0]
+        except TimeoutError:
+            return None
 
     def __enter__(self) -> Self:
         return self
@@ -264,11 +289,15 @@ def join(place: tuple[str, int], number: int, key: bytes, within_s: float) -> Li
         link = socket.create_connection(place, timeout=within_s)
         link.sendall(_NUMBER.pack(number))
     except OSError as error:
-        remedy = "Open the cluster's block of ports between the nodes."
-        raise RunLost("A shard does not reach another.", why=type(error).__name__, remedy=remedy) from None
+        raise _unreached(error) from None
     line = Line(link, key, leads=False)
     line.send(b"")
     return line
+
+
+def _unreached(error: OSError) -> RunLost:
+    remedy = "Open the cluster's block of ports between the nodes."
+    return RunLost("A shard does not reach another.", why=type(error).__name__, remedy=remedy)
 
 
 def _greeted(link: socket.socket, keys: Sequence[bytes]) -> tuple[int, Line]:
@@ -308,7 +337,7 @@ class Exchange:
         self._lines[shard] = line
 
     def summed(
-        self, own: int, term: NDArray[np.float32], looking: Callable[[], None] | None = None
+        self, own: int, term: NDArray[np.float32], looking: Callable[[], None] | None = None, step: bytes = b""
     ) -> NDArray[np.float32]:
         """Send a term to all others, and return its sum with theirs, added in the order of the shards' numbers.
 
@@ -316,16 +345,18 @@ class Exchange:
             own: this shard's number.
             term: float32, of as many numbers for every shard.
             looking: called every second of waiting; what it raises ends the wait.
+            step: what tells this step from every other of the run: the terms of all others have to be of it too.
 
         Raises:
-            RunLost: a connection is gone, or another shard sends something else.
+            RunLost: a connection is gone, or another shard sends something else, or is at another step.
         """
-        self._send(term, looking)
+        self._send(term, looking, step)
         terms = {own: term}
         for shard, line in self._lines.items():
-            terms[shard] = np.frombuffer(line.receive(looking), np.float32)
-            if terms[shard].size != term.size:
+            theirs = line.receive(looking, step=step)
+            if len(theirs) != term.nbytes:
                 raise RunLost("Another shard trains another model.")
+            terms[shard] = np.frombuffer(theirs, np.float32)
         first, *rest = (terms[shard] for shard in sorted(terms))
         return sum(rest, start=first)
 
@@ -334,14 +365,26 @@ class Exchange:
         for line in self._lines.values():
             line.close()
 
-    def _send(self, term: NDArray[np.float32], looking: Callable[[], None] | None) -> None:
+    def _send(self, term: NDArray[np.float32], looking: Callable[[], None] | None, step: bytes) -> None:
         """Send to all; what they send meanwhile is taken in, so that nobody waits for somebody who waits."""
         plain = term.tobytes()
-        unsent = [(line, memoryview(line.sealed(plain))) for line in self._lines.values()]
-        while unsent := [(line, rest) for line, frame in unsent if (rest := frame[line.push(frame) :])]:
-            full = [line for line, _ in unsent]
-            readable, writable, _ = select.select(list(self._lines.values()), full, (), LOOK_S)
-            for line in readable:
-                line.take_in()
-            if looking is not None and not readable and not writable:
-                looking()
+        frames = [(line, memoryview(line.sealed(plain, step))) for line in self._lines.values()]
+        unsent = {line: rest for line, frame in frames if (rest := frame[line.push(frame) :])}
+        if not unsent:
+            return
+        with selectors.DefaultSelector() as waiting:
+            for line in self._lines.values():
+                waiting.register(line, _BOTH if line in unsent else selectors.EVENT_READ, line)
+            while unsent:
+                ready = waiting.select(LOOK_S)
+                for key, events in ready:
+                    line = key.data
+                    if events & selectors.EVENT_READ:
+                        line.take_in()
+                    if events & selectors.EVENT_WRITE:
+                        unsent[line] = unsent[line][line.push(unsent[line]) :]
+                        if not unsent[line]:
+                            del unsent[line]
+                            waiting.modify(line, selectors.EVENT_READ, line)
+                if looking is not None and not ready:
+                    looking()

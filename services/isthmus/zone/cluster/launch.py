@@ -5,8 +5,8 @@ Rules:
 2. Nothing is told to Ray's makers; there is no dashboard, no autoscaler, and nobody carries workers' logs away.
 3. Ports are one block, counted from the setting `ports`; sockets and logs are in the node's own folder, also its HOME.
 4. Objects are not spilled to disk: a store that is full fails the run.
-5. Each shard computes on one thread, so that those of a node do not stand in each other's way; and at the niceness of
-   the node, as the zone's own process would. Ray's own choice, 15, makes a round wait for whatever else runs there.
+5. Shards compute at the niceness of the node, as the zone's own process would. Ray's own choice, 15, makes a round
+   wait for whatever else runs there.
 """
 
 from __future__ import annotations
@@ -29,9 +29,6 @@ NODE_MANAGER, CLIENTS, MEETINGS, WORKERS = 1, 10, 11, 20
 """Offsets of the node manager's port, that for clients, the first where shards meet, and the first of the workers'."""
 INLINE_BYTES = 4 << 20
 """Models and gradients up to this size travel in the calls themselves: half the time of a way through the store."""
-
-ONE_THREAD = {"PJRT_NPROC": "1"}
-"""XLA's: threads of a shard. A step is short: handing it on to a second thread costs more than the thread brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,6 @@ def _command(settings: RaySettings, machine: Machine, part: tuple[str, ...]) -> 
     environment = {
         **QUIET,
         "RAY_AUTH_TOKEN_PATH": str(settings.token),
-        **ONE_THREAD,
         "HOME": str(machine.folder),
         "RAY_TMPDIR": str(machine.folder),
     }

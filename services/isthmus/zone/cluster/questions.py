@@ -7,8 +7,9 @@ Rules:
    counting: no row lies open in Ray's object store.
 3. The sums are those of one process with all files, to the byte (`zone.questions`, rule 3).
 4. If an actor, its node or the head is lost, the counting is (`RunLost`).
-5. A table that is not worth an actor (`shard_bytes`) is counted in the zone's process, where the rows that count of a
-   larger one come together anyway: starting an actor takes longer than counting.
+5. A small table (`small_question_bytes`) is counted in the zone's process, where the rows that count of a larger one
+   come together anyway: starting an actor takes longer than counting. Then the files' keys, and all rows of the table,
+   open there; the border is told the class of that process alone, and `allowed_accelerators` is not asked.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from isthmus.contracts.identifiers import Name, OrderId
     from isthmus.contracts.inside import KeyGrant
+    from isthmus.contracts.orders import DatasetRef
     from isthmus.contracts.raw_table import Group
     from isthmus.zone.cluster.connection import Connection
     from isthmus.zone.cluster.nodes import Node
@@ -61,7 +63,7 @@ class RayQuestions:
         self,
         connection: Connection,
         settings: RaySettings,
-        size_of: Callable[[Name, Group], int],
+        size_of: Callable[[DatasetRef, Group], int],
         here: InProcessQuestions,
     ) -> None:
         """Take the way to the cluster.
@@ -69,7 +71,7 @@ class RayQuestions:
         Args:
             connection: to the head.
             settings: how work is cut, and where it may run.
-            size_of: tells how many sealed bytes a dataset has of a group.
+            size_of: tells how many sealed bytes a snapshot has of a group.
             here: counts small tables in this process, on the machine that adds up what actors bring.
         """
         self._connection = connection
@@ -80,8 +82,8 @@ class RayQuestions:
     def prepare(self, order: Order) -> Asking:
         """Start the actors on permitted nodes and take their keys; where the table is small, make a key here."""
         settings, table = self._settings, TABLES[question_of(order).table]
-        size = self._size_of(order.dataset.dataset, table.group)
-        if size <= settings.shard_bytes:
+        size = self._size_of(order.dataset, table.group)
+        if size <= settings.small_question_bytes:
             return self._here.prepare(order)
 
         def started(nodes: Sequence[Node]) -> RayAsking:

@@ -25,7 +25,9 @@ class RaySettings(BaseModel):
         folder: the site's folder, as the cluster's nodes see it; the one that the settings stand in where None.
         allowed_accelerators: classes of nodes on which this zone's orders may run.
         most_shards: most actors that one order is spread over.
-        shard_bytes: sealed bytes of the dataset that one actor is worth starting for.
+        shard_bytes: sealed bytes of the order's snapshot that one actor is worth starting for.
+        small_question_bytes: a question about no more sealed bytes is counted in the zone's process, which needs
+            many times as much memory for it. 0 has actors open all files.
         gpus_per_shard: share of a GPU that an actor asks for.
         start_within_s: how long a head or a worker may be away, and actors may take to load.
         object_store_bytes: memory of a node's object store, through which models and gradients pass.
@@ -40,6 +42,7 @@ class RaySettings(BaseModel):
     allowed_accelerators: tuple[Name, ...] = (Name("cpu"),)
     most_shards: Annotated[int, Field(strict=True, ge=1, le=256)] = 4
     shard_bytes: Annotated[int, Field(strict=True, ge=1)] = 64 * MIB
+    small_question_bytes: Annotated[int, Field(strict=True, ge=0)] = 16 * MIB
     gpus_per_shard: Annotated[float, Field(ge=0, le=8)] = 0
     start_within_s: Annotated[int, Field(strict=True, ge=1, le=3600)] = 60
     object_store_bytes: Annotated[int, Field(strict=True, ge=80_000_000)] = 100_000_000

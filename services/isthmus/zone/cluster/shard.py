@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +59,10 @@ OPENED_AT_ONCE = 2
 """Files: while one is decrypted and cut, the next is on its way."""
 FAREWELL_S = 10.0
 """How long a shard whose connection broke is asked what happened."""
+MEETING_SHARE = 0.5
+"""Of the time that actors may take: what a meeting may. Who asked for it still hears then why it failed."""
+
+_STEP = struct.Struct(">II")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,7 @@ class Shard:
         self._places = np.zeros(0, np.int64)
         self._total = 0
         self._number = 0
+        self._trainings = 0
         self._peers: tuple[Any, ...] = ()
         self._exchange = exchange.Exchange()
         self._trainer: Trainer | None = None
@@ -155,14 +162,15 @@ class Shard:
         asked = [peer.invite.remote(self._number) for peer in peers]
         invited = [HpkeKey.from_bytes(raw) for raw in _gathered(asked)]
         ray_settings = ZoneSettings.load(self._folder).ray
-        within_s = float(_there(ray_settings).start_within_s)
+        within_s = _there(ray_settings).start_within_s * MEETING_SHARE
         with exchange.Meeting(*_meeting_place()) as meeting:
             joining = [
                 peer.join.remote(self._number, meeting.place, number, exchange.handed_over(key, to, number), within_s)
                 for number, (peer, key, to) in enumerate(zip(peers, keys, invited, strict=True))
             ]
-            for shard, line in enumerate(meeting.gather(keys, within_s), start=self._number + 1):
-                self._exchange.add(shard, line)
+            lines = meeting.gather(keys, within_s, lambda: _require_well(joining))
+        for shard, line in enumerate(lines, start=self._number + 1):
+            self._exchange.add(shard, line)
         _gathered(joining)
 
     @answered
@@ -180,12 +188,13 @@ class Shard:
     @answered
     def train(self, base: bytes, lesson: Lesson) -> bytes:
         """Train from `base`, together with the peers, and return the model. Only the shard that leads is asked."""
-        start = weights.decode(memoryview(base), weights.MODEL_SCHEMA)
+        start = weights.decode(memoryview(base), weights.MODEL_SCHEMA)  # refused before anybody else is asked
         if not self._peers:
             return weights.encode(self._alone().train(start, **dataclasses.asdict(lesson)))
-        following = [peer.follow.remote(base, lesson) for peer in self._peers]
+        self._trainings += 1
+        following = [peer.follow.remote(base, lesson, self._trainings) for peer in self._peers]
         try:
-            trained = self._together(start, lesson, lambda: _require_well(following))
+            trained = self._together(base, lesson, self._trainings, lambda: _require_well(following))
         except RunLost:
             _gathered(following, FAREWELL_S)  # one of them may know more
             raise
@@ -193,9 +202,9 @@ class Shard:
         return weights.encode(trained)
 
     @answered
-    def follow(self, base: bytes, lesson: Lesson) -> None:
-        """Take part in a training that another shard leads: the same steps, from the same base."""
-        self._together(weights.decode(memoryview(base), weights.MODEL_SCHEMA), lesson)
+    def follow(self, base: bytes, lesson: Lesson, training: int) -> None:
+        """Take part in the leading shard's training of this number: the same steps, from the same base."""
+        self._together(base, lesson, training)
 
     @answered
     def errors(self, model: bytes, *, baselines: bool) -> tuple[Errors, ...]:
@@ -213,16 +222,22 @@ class Shard:
         physical = (metrics.constant_velocity(held_out), metrics.constant_turn_rate(held_out)) if baselines else ()
         return (*physical, of_model)
 
-    def _together(self, start: Weights, lesson: Lesson, looking: Callable[[], None] | None = None) -> Weights:
-        """Train with all other shards. Each takes every step, with the same sum of gradients."""
-        from isthmus.learning.train import train_in_parts  # noqa: PLC0415 - as above
+    def _together(
+        self, base: bytes, lesson: Lesson, training: int, looking: Callable[[], None] | None = None
+    ) -> Weights:
+        """Train with all other shards. Each takes every step, with the same sum of gradients.
 
-        summed = functools.partial(self._exchange.summed, self._number, looking=looking)
-        own: Any = _Summed(self._own(), summed)
+        Whatever goes wrong, from the very first, hangs up on the others: they wait for this shard's term.
+        """
         try:
+            from isthmus.learning.train import train_in_parts  # noqa: PLC0415 - as above
+
+            start = weights.decode(memoryview(base), weights.MODEL_SCHEMA)
+            summed = functools.partial(self._exchange.summed, self._number, looking=looking)
+            own: Any = _Summed(self._own(), _digest_of(base, lesson, training), summed)
             return train_in_parts(start, own, _nobody, total=self._total, **dataclasses.asdict(lesson))
         except BaseException:
-            self._exchange.close()  # what was sent and not read would be taken for the next answer
+            self._exchange.close()
             raise
 
     def _alone(self) -> Trainer:
@@ -245,7 +260,8 @@ class _Summed:
     """A shard's part of a training, whose gradient is that of all parts."""
 
     part: Part
-    summed: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    training: bytes
+    summed: Callable[..., NDArray[np.float32]]
 
     def begin(self, *, epochs: int, seed: int, batch_size: int) -> None:
         """Begin a training."""
@@ -253,7 +269,13 @@ class _Summed:
 
     def gradient(self, flat: NDArray[np.float32], epoch: int, step: int) -> NDArray[np.float32]:
         """Return the whole gradient of one batch."""
-        return self.summed(self.part.gradient(flat, epoch, step))
+        return self.summed(self.part.gradient(flat, epoch, step), step=self.training + _STEP.pack(epoch, step))
+
+
+def _digest_of(base: bytes, lesson: Lesson, training: int) -> bytes:
+    """Return what tells a training from all others of the run: by it, all shards know that they are at the same one."""
+    told = json.dumps([training, dataclasses.asdict(lesson)], sort_keys=True).encode()
+    return hashlib.sha256(hashlib.sha256(base).digest() + told).digest()
 
 
 def _nobody(*_: object) -> Callable[[], tuple[()]]:

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from servers.minio import Minio
 
 VEHICLES, MINUTES, SEED = 60, 3.0, 7
-TURNS = 5
+TURNS, INGESTS = 21, 5
 AAD = b"bench|file|group"
 
 
@@ -218,12 +218,12 @@ def _measured(bench: Bench) -> dict[str, Any]:
     if len(whole) != len(given):
         raise AssertionError("the peer writes as many files as ingest")
     found = {
-        "ingest": compared(bench.ingest, lambda: bench.put_plain([parquet(table) for table in given])),
+        "ingest": compared(bench.ingest, lambda: bench.put_plain([parquet(table) for table in given]), INGESTS),
         "ingest_to_default_parquet": compared(
-            bench.ingest, lambda: bench.put_plain([default_parquet(table) for table in given]), 3
+            bench.ingest, lambda: bench.put_plain([default_parquet(table) for table in given]), INGESTS
         ),
         "ingest_to_checked_tables": compared(
-            bench.ingest, lambda: bench.put_plain([parquet(table) for table in whole]), 3
+            bench.ingest, lambda: bench.put_plain([parquet(table) for table in whole]), INGESTS
         ),
         "seal_and_put": compared(
             lambda: bench.put_sealed([seal_group(table, new_file_key(), AAD) for table in whole]),

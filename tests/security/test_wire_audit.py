@@ -160,18 +160,21 @@ def test_a_link_that_is_cut_in_mid_upload_comes_up_again(
     assert not unforgiving.clear, "how often a link may come up again is the auditor's to say"
 
 
-@pytest.mark.parametrize(("polls", "found"), [(1, []), (2, [F.TOO_OFTEN]), (3, [F.TOO_OFTEN] * 2)])
-def test_one_poll_may_be_let_go_as_the_last_on_its_connection(
-    bundle: tuple[Mapping[str, bytes], Roots], tmp_path: Path, polls: int, found: list[F]
+@pytest.mark.parametrize(("polls", "ends", "found"), [(1, True, 0), (2, True, 1), (1, False, 1), (3, False, 3)])
+def test_one_poll_may_be_let_go_with_its_connection_and_none_on_one_that_stands(
+    bundle: tuple[Mapping[str, bytes], Roots], tmp_path: Path, *, polls: int, ends: bool, found: int
 ) -> None:
-    """A hub that stops lets go of its polls; how soon its connections end is the machine's to say."""
     tap = Wire(bundle[0])
     links = honest(tap)
     for _ in range(polls):
         links[CN].idle(3.0)
+    if ends:
+        links[CN].close()
     tap.wait(60)
     links[US].control("heads")
-    assert [finding.code for finding in audited(bundle, tap, tmp_path).findings] == found
+    report = audited(bundle, tap, tmp_path)
+    assert [finding.code for finding in report.findings] == [F.TOO_OFTEN] * found
+    assert bool(report.dark) is bool(found)
 
 
 # ---- whoever sends more than was logged

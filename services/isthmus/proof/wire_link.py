@@ -2,9 +2,8 @@
 
 1. Crossings pass in the order of their sequence: down as poll, fetch and receipt; up as one upload.
 2. Heads are exchanged once when a link opens and then at least `CADENCE_S` apart. A poll that brings nothing lasts
-   `POLL_S`, or, once for each opening, ends with its connection: it is the last there, or within `ENDS_WITHIN_US` of
-   its end. A link opens once, and again only after a connection of it has ended; how often that counts is bounded by
-   whoever audits.
+   `POLL_S`, or ends with its connection. A link opens once, and again only after a connection of it has ended; how
+   often that counts is bounded by whoever audits.
 3. What fits in size and in rule is accounted for, to the byte. What is larger than it should be is dark by what is
    more; what fits nothing is dark as a whole.
 4. Two messages may be cut each time a link ends, and are sent again once it has come up again. What is under way when
@@ -96,16 +95,13 @@ class Link:
     """How many polls may still end with their connection."""
     cuts: int = 0
     """How many messages were cut, with their connection or by the end of the capture."""
-    last: set[int] = field(default_factory=set)
-    """What was said last on each connection."""
     under_way: set[int] = field(default_factory=set)
-    """Of these, on connections that stand when the capture ends: the answer may still be on its way."""
+    """What was said last on each connection that stands when the capture ends: its answer may still be on its way."""
 
     def read(self, exchanges: Iterable[Seen]) -> None:
         """Account for all exchanges of this link."""
         ordered = sorted(exchanges, key=lambda each: each.began_us)
         last = {id(seen.connection): seen for seen in ordered}
-        self.last = {id(seen) for seen in last.values()}
         self.under_way = {id(seen) for seen in last.values() if not seen.connection.ended}
         for seen in ordered:
             self._account(seen)
@@ -153,10 +149,8 @@ class Link:
         return True
 
     def _ends_with_its_connection(self, seen: Seen) -> bool:
-        if seen.cut or id(seen) in self.last:
-            return True
         end = seen.connection.ended_us if seen.connection.ended else self.capture_ended_us
-        return end - seen.ended_us <= ENDS_WITHIN_US
+        return seen.cut or end - seen.ended_us <= ENDS_WITHIN_US
 
     def _take(self, seen: Seen, exchange: Exchange) -> None:
         """Write an exchange down as what it is."""

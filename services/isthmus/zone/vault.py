@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from isthmus.contracts.identifiers import FileId
 
 KEY_SIZE = 32
+TAIL = 8
+"""How long header and footer are, and the magic number: the last bytes of a file."""
 MEASURED = frozenset({"lat", "lon", "x", "y", "vx", "vy", "heading"})
 """Columns of what a sensor measured: each row has a number of its own."""
 
@@ -92,12 +94,25 @@ def open_group(data: bytes, key: bytes, aad: bytes, *, file: FileId, digest: Dig
         raise _altered(file, "Its size is not the registered one.")
     if Digest.of(data) != digest:
         raise _altered(file, "Its digest is not the registered one.")
+    if not _has_our_header(data):
+        raise _altered(file, "Its open header is not the one that every sealed file has.")
     try:
         properties = pe.create_decryption_properties(key, aad_prefix=aad)
         return pq.ParquetFile(pa.BufferReader(data), decryption_properties=properties).read()
     except (OSError, ValueError, pa.ArrowException):
         # Arrow's own words can quote column names, so they are dropped.
         raise _altered(file, "It does not open with its key as this file of this dataset and group.") from None
+
+
+def _has_our_header(data: bytes) -> bool:
+    """Tell whether the header before the footer is written as it was: it is in the clear, and no cipher guards it.
+
+    Parquet encryption, section 5.1, `FileCryptoMetaData`, in Thrift's compact protocol: AES-GCM, a unique part of eight
+    bytes, an AAD prefix that is to be supplied, and three ends of structs. A reader takes an end in sixteen spellings.
+    """
+    start = len(data) - TAIL - int.from_bytes(data[-TAIL:-4], "little")
+    begins, ends = data[start : start + 4], data[start + 12 : start + 16]
+    return start > 0 and (begins, ends) == (b"\x1c\x1c\x28\x08", b"\x11\x00\x00\x00")
 
 
 def _altered(file: FileId, why: str) -> Refusal:

@@ -68,7 +68,9 @@ def test_rows_are_read_with_their_cells_and_values_and_those_chosen_before_are_r
     (found,) = chosen(spec, stored(rows), 10)
     read = found.read(spec)
     assert read.schema == chosen_schema(spec)
-    cells = {(cell, value) for cell, value in zip(*(read.column(n).to_pylist() for n in ("cell", "headway_s")))}  # noqa: B905
+    cells = {
+        (cell, value) for cell, value in zip(*(read.column(n).to_pylist() for n in ("cell", "headway_s")), strict=True)
+    }
     named = spec.cells()
     assert cells == {(named.index(("freeway", "free")), 3), (named.index(("arterial", "dense")), None)}
     words = pa.DictionaryArray.from_arrays(read.column(VEHICLE), pa.array(["a"]))

@@ -185,7 +185,7 @@ def leader_at(rows: list[Row]) -> tuple[float, int]:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_vehicle_at_the_very_edge_is_judged_in_double_precision(turned: bool) -> None:  # noqa: FBT001 -- a case
+def test_a_vehicle_at_the_very_edge_is_judged_in_double_precision(*, turned: bool) -> None:
     """At 100 m, at 1.8 m beside and just ahead, single precision alone would say otherwise of some."""
     rng = np.random.default_rng(5)
     ahead, left = (np.array(v).ravel() for v in np.meshgrid([100.0, 50.0, 2e-6], [0.0, np.float32(1.8), -1.79999]))

@@ -14,7 +14,7 @@ import signal
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
     from types import FrameType
     from typing import Any
 
@@ -54,8 +54,10 @@ def ending_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run(main: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine in an event loop of its own, as `asyncio.run` does, within `ending_on_signals`.
+def run(main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Run what `main` makes in an event loop of its own, as `asyncio.run` does, within `ending_on_signals`.
+
+    A coroutine that was made before the loop would be left unawaited by a signal between the two.
 
     Raises:
         Interrupted: a signal came. The coroutine was cancelled and has ended, and the loop is closed.
@@ -70,7 +72,7 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
                 loop.call_soon_threadsafe(under_way[0].cancel)
 
     async def watched() -> Result:
-        under_way.append(asyncio.ensure_future(main))
+        under_way.append(asyncio.ensure_future(main()))
         if came:
             under_way[0].cancel()
         return await under_way[0]

@@ -41,7 +41,7 @@ def test_a_coroutine_is_cancelled_and_cleans_up_before_the_exception(number: int
             cleaned.append(True)
 
     with pytest.raises(Interrupted) as caught, ending_on_signals():
-        interruptions.run(work())
+        interruptions.run(work)
     assert caught.value.number == number
     assert cleaned == [True]
 
@@ -51,7 +51,7 @@ def test_a_signal_that_comes_when_all_is_done_is_not_lost() -> None:
         _tell()
 
     with pytest.raises(Interrupted), ending_on_signals():
-        interruptions.run(work())
+        interruptions.run(work)
 
 
 def test_a_signal_that_comes_when_the_loop_has_just_closed_is_what_is_raised(
@@ -69,7 +69,7 @@ def test_a_signal_that_comes_when_the_loop_has_just_closed_is_what_is_raised(
 
     monkeypatch.setattr(asyncio.SelectorEventLoop, "close", close_and_tell)
     with pytest.raises(Interrupted) as caught, ending_on_signals():
-        interruptions.run(work())
+        interruptions.run(work)
     assert caught.value.__cause__ is None  # no error on the way
 
 
@@ -83,9 +83,9 @@ def test_without_a_signal_it_is_an_event_loop_as_any() -> None:
 
     with ending_on_signals():
         handlers = [signal.getsignal(each) for each in SIGNALS]
-        assert interruptions.run(work()) == 7
+        assert interruptions.run(work) == 7
         with pytest.raises(KeyError):
-            interruptions.run(fail())
+            interruptions.run(fail)
         assert [signal.getsignal(each) for each in SIGNALS] == handlers
 
 
@@ -104,7 +104,7 @@ def test_a_signal_at_any_moment_leaves_no_loop_half_made(capfd: pytest.CaptureFi
             with ending_on_signals():
                 timer.start()
                 while timer.is_alive():
-                    interruptions.run(work())
+                    interruptions.run(work)
         except Interrupted:
             struck += 1
         timer.join()

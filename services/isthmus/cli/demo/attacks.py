@@ -64,7 +64,7 @@ def all_of_them(home: Path, *, bare: bool = False) -> tuple[Attempt, ...]:
     """
     journal.configure("rogue", logging.CRITICAL)  # every refusal is shown as a row of its own
     with tempfile.TemporaryDirectory(prefix="isthmus-rogue-") as folder:
-        return interruptions.run(_attempts(home, Path(folder) / "home", bare=bare))
+        return interruptions.run(lambda: _attempts(home, Path(folder) / "home", bare=bare))
 
 
 async def _attempts(home: Path, copy: Path, *, bare: bool) -> tuple[Attempt, ...]:

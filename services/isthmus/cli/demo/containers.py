@@ -99,7 +99,7 @@ class ContainerStage:
 
     def evidence(self) -> tuple[Evidence, ...]:
         """Ask the own border, and read what each zone's auditor has handed over last."""
-        own = interruptions.run(gather(self.headquarters().sites))
+        own = interruptions.run(lambda: gather(self.headquarters().sites))
         others = (self._await(self._handover / zone / notes.EVIDENCE / f"{self._job}.json") for zone in FLEETS)
         return (*own, *(canonical.load(Evidence, part, limit=MAX_EVIDENCE) for part in others))
 

@@ -139,7 +139,7 @@ class EmbeddedStage:
 
     def evidence(self) -> tuple[Evidence, ...]:
         """Ask every border."""
-        return interruptions.run(gather(Home.open(self._path).sites))
+        return interruptions.run(lambda: gather(Home.open(self._path).sites))
 
     def captured(self, target: Path) -> Captured:
         """Copy the tap's tape."""

@@ -91,7 +91,7 @@ def play(stage: Stage, out: Path, screen: Screen) -> report.Findings:
     with screen.waiting("2/6  Simulating both fleets; each zone's ingest seals its drives ..."):
         stage.ingest(screen)
     screen.note("3/6  Training: 60 rounds, one model, two zones; then each adapts it for itself")
-    training = interruptions.run(_job(stage, screen))
+    training = interruptions.run(lambda: _job(stage, screen))
     with screen.waiting(
         "4/6  Verifying the borders' evidence with the roots alone, and a capture of the wire with both ..."
     ):

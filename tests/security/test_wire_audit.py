@@ -177,6 +177,31 @@ def test_one_poll_may_be_let_go_with_its_connection_and_none_on_one_that_stands(
     assert bool(report.dark) is bool(found)
 
 
+@pytest.mark.parametrize(
+    ("says", "ends", "dark"),
+    [
+        ("connection: close\r\n", True, 0),
+        ("connection: close\r\n", False, 19),
+        ("connection: closed\r\n", True, 20),
+        ("x: y\r\n", True, 6),
+    ],
+)
+def test_a_server_that_stops_may_say_so_where_the_connection_ends_and_say_nothing_else(
+    bundle: tuple[Mapping[str, bytes], Roots], tmp_path: Path, *, says: str, ends: bool, dark: int
+) -> None:
+    tap = Wire(bundle[0])
+    links = honest(tap)
+    links[CN].idle(says=says)
+    if ends:
+        links[CN].close()
+    tap.wait(60)
+    links[US].control("heads")
+    report = audited(bundle, tap, tmp_path)
+    assert [finding.code for finding in report.findings] == [F.OVER_SIZE] * bool(dark)
+    assert report.dark == dark
+    assert adds_up(report, tap)
+
+
 # ---- whoever sends more than was logged
 
 

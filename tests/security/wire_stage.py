@@ -190,9 +190,10 @@ class Link:
         self.control("open")
         self.control("heads")
 
-    def idle(self, seconds: float = 25.0) -> None:
-        """A poll that brings nothing."""
-        self.poll.ask((self.asked("GET", "next"),), (len("HTTP/1.1 204 No Content\r\n\r\n"),), seconds)
+    def idle(self, seconds: float = 25.0, *, says: str = "") -> None:
+        """A poll that brings nothing; `says` is one more line of the answer's head."""
+        answer = f"HTTP/1.1 204 No Content\r\n{says}\r\n"
+        self.poll.ask((self.asked("GET", "next"),), (len(answer),), seconds)
 
     def fetch(self, c: Crossed, *, more: int = 0) -> None:
         """Everything by which one crossing comes down; `more` bytes beside its payload."""

@@ -6,13 +6,14 @@
    often that counts is bounded by whoever audits.
 3. What fits in size and in rule is accounted for, to the byte. What is larger than it should be is dark by what is
    more; what fits nothing is dark as a whole.
-4. Two messages may be cut each time a link ends, and are sent again once it has come up again. What is under way when
+4. A server that stops says so in the last answer of a connection: one line of its head, which ends there.
+5. Two messages may be cut each time a link ends, and are sent again once it has come up again. What is under way when
    the capture ends is cut, too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from isthmus.contracts.link import CADENCE_S, POLL_S
@@ -109,6 +110,11 @@ class Link:
         self._missed(self.up, "from")
 
     def _account(self, seen: Seen) -> None:
+        if not self._fits(seen) and self._ends_with_its_connection(seen):
+            without = replace(seen, down=seen.down - wire_sizes.FAREWELL)
+            if self._fits(without):
+                self.book.add((self.hub, self.zone), Part.HTTP, wire_sizes.FAREWELL)
+                seen = without
         fitting = [each for each in self._possible(seen) if _excess(seen, each) is not None]
         exact = [each for each in fitting if _excess(seen, each) == 0]
         lawful = [each for each in exact if self._in_time(seen, each.act)]
@@ -126,6 +132,10 @@ class Link:
             self._dark(
                 seen, WireFindingCode.UNACCOUNTED, "no logged crossing and no rule of the protocol accounts for it"
             )
+
+    def _fits(self, seen: Seen) -> bool:
+        """Tell whether this is, to the byte, something that may be seen now."""
+        return any(_excess(seen, each) == 0 for each in self._possible(seen))
 
     def _possible(self, seen: Seen) -> list[Exchange]:
         """Return what may be seen now, what is expected first."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LEAST_HEADS, MOST_HEADS = 64, 8192
 """Fewest and most bytes of heads beside an envelope or a receipt: two logs, each with a proof."""
 BULK = "accept-encoding: identity\r\n"
+FAREWELL = len("connection: close\r\n")
+"""What a server that is stopping adds to the head of an answer; the connection ends with it (RFC 9112, section 9.6)."""
 
 
 @dataclass(frozen=True, slots=True)

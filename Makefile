@@ -50,6 +50,7 @@ bench: $(STAMP)  ## measure rounds, counting, answers, storage and cluster as ra
 	@$(BIN)/python tests/bench/counting.py
 	@$(BIN)/python tests/bench/release.py
 	@$(BIN)/python tests/bench/headline.py
+	@$(BIN)/python tests/bench/private.py
 	@$(BIN)/python tests/bench/storage.py
 	@$(BIN)/python tests/bench/cluster.py
 

@@ -38,6 +38,7 @@ training = {{ rounds = 1, epochs = 1, batch_size = 256, learning_rate_micro = 10
 held_out_vehicles = 10, split_salt = "split-1", adaptation_epochs = 0, reference_epochs = 0 }}
 zones = [{zones}]
 """
+PRIVATE = "privacy = { epsilon_micro = 4000000, delta_exponent = 6, vehicle_norm_micro = 300000, vehicles = 12 }"
 ZONE = '{{ zone = "{}", dataset = {{ dataset = "drives", snapshot = "2026q4" }} }}'
 
 
@@ -82,9 +83,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture
-def isthmus(home: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run a command with --json; return its exit code and the objects it wrote, one a line."""
+def commands(home: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Return what runs a command with --json; it returns its exit code and the objects it wrote, one a line."""
 
     def run(*arguments: str) -> tuple[int, list[Any]]:
         capsys.readouterr()
@@ -92,6 +92,11 @@ def isthmus(home: Path, capsys: pytest.CaptureFixture[str]) -> Any:
         return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     return run
+
+
+@pytest.fixture
+def isthmus(home: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    return commands(home, capsys)
 
 
 def all_gone(processes: list[psutil.Process]) -> bool:
@@ -108,6 +113,13 @@ def approve(isthmus: Any, site: str) -> str:
         code, [status] = isthmus("review", "approve", release[:20], "--site", site, "--as", person, "--standing")
         assert code == Exit.OK
     return status["state"]
+
+
+def budget_of(isthmus: Any, site: str) -> dict[str, Any]:
+    """Return what a site's border tells of its vehicles' budget."""
+    _, [told] = isthmus("ledger", "budget", "--site", site)
+    view: dict[str, Any] = told["sites"][site]
+    return view
 
 
 def test_a_job_goes_its_whole_way_by_commands_alone(home: Path, isthmus: Any, tmp_path: Path) -> None:
@@ -161,6 +173,52 @@ def test_a_job_goes_its_whole_way_by_commands_alone(home: Path, isthmus: Any, tm
 
         assert running.stop() == Exit.INTERRUPTED
         assert all_gone(running.children)
+
+
+def test_a_private_training_whose_worker_is_killed_leaves_one_noised_update_a_round(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, bundle = tmp_path / "home", str(tmp_path / "evidence.zip")
+    isthmus = commands(home, capsys)
+    assert isthmus("setup")[0] == Exit.OK
+    plain = JOB.format(zones=", ".join(map(ZONE.format, OFFICERS)))
+    (tmp_path / "job.toml").write_text(plain.replace("rounds = 1,", f"rounds = 2, {PRIVATE},"))
+    with up(home) as running:
+        for zone in OFFICERS:
+            assert isthmus("ingest", zone, "--fleet", "--vehicles", "22", "--minutes", "0.5")[0] == Exit.OK
+        worker = next(each for each in running.started if (each["site"], each["process"]) == ("us-texas", "zone"))
+        code, [job] = isthmus("jobs", "run", str(tmp_path / "job.toml"))
+        assert (code, job["privacy"]["epsilon_micro"]) == (Exit.OK, 4_000_000)
+        watching = [sys.executable, "-m", "isthmus.cli.main", "jobs", "watch", job["id"], "--home", str(home), "--json"]
+        reserved = {}
+        with subprocess.Popen(watching, stdout=subprocess.PIPE, text=True) as watch:
+            assert watch.stdout is not None
+            for event in map(json.loads, watch.stdout):
+                if event.get("code") == "approval_missing":
+                    _, [review] = isthmus("review", "list", "--site", event["site"])
+                    assert {item["manifest"]["contributors"] for item in review["items"]} == {None}
+                    reserved[event["site"]] = budget_of(isthmus, event["site"])
+                    assert approve(isthmus, event["site"]) == "logged"
+                if event.get("event") == "round_done" and event["slot"] == 0:
+                    os.kill(worker["pid"], signal.SIGKILL)
+        assert watch.returncode == Exit.OK
+        died, again = running.line(), running.line()
+        assert [(each["process"], each["state"]) for each in (died, again)] == [
+            ("zone", "waiting"),
+            ("zone", "running"),
+        ]
+
+        for site in OFFICERS:
+            _, [shown] = isthmus("ledger", "show", "--site", site)
+            assert [each["count"] for each in shown["sites"][0]["usage"] if each["kind"] == "model_update"] == [2]
+        assert {site: budget_of(isthmus, site) for site in OFFICERS} == reserved
+        assert all(used["trainings"] >= 1 and used["unprotected"] == 0 for used in reserved.values())
+        assert isthmus("ledger", "export", bundle)[0] == Exit.OK
+        code, [report] = isthmus("verify", bundle, "--roots", str(home / "roots.json"))
+        assert (code, report["accepted"]) == (Exit.OK, True), report["findings"]
+        children = [*running.children, psutil.Process(again["pid"])]
+        assert running.stop() == Exit.INTERRUPTED
+        assert all_gone(children)
 
 
 def test_what_dies_is_started_again_and_sigterm_leaves_nothing(home: Path) -> None:

@@ -6,14 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from isthmus.contracts.errors import Code, Refusal
+from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import Digest, Name
 from isthmus.contracts.inside import KeyGrant
-from isthmus.contracts.orders import Algorithm, Predictor
+from isthmus.contracts.orders import GRAIN, Algorithm, Predictor, TrainingPrivacy
 from isthmus.contracts.raw_table import Group
-from isthmus.learning import algorithm, weights
+from isthmus.learning import algorithm, sums, weights
 from isthmus.learning.forecaster import initial_weights
 from isthmus.proof.ids import order_id
 from isthmus.proof.sealing import SealingKey
@@ -23,9 +24,11 @@ from isthmus.zone.compute import InProcessCompute
 from isthmus.zone.store import DirectoryStore
 from servers.ray_cluster import running
 from servers.stored_order import an_order, circling, stored
+from unit.learning.tracks import Mover, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from isthmus.zone.compute import Compute, Run
     from servers.ray_cluster import RayCluster
@@ -70,6 +73,16 @@ def compute(request: pytest.FixtureRequest, computes: dict[str, Compute]) -> Com
 
 
 ORDER = an_order(batch_size=200, epochs=2)
+PRIVACY = TrainingPrivacy(
+    epsilon_micro=8_000_000,
+    delta_exponent=6,
+    vehicle_norm_micro=500_000,
+    vehicles=100,
+    vehicle_steps=3,
+    vehicle_batch=32,
+    vehicle_rate_micro=1_000,
+)
+PRIVATE = an_order(privacy=PRIVACY)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +129,98 @@ def test_all_train_the_same_update_up_to_the_order_of_sums(runs: dict[str, Run])
     np.testing.assert_array_equal(one, alone)
     assert np.linalg.norm(alone) > 0.1
     np.testing.assert_allclose(two, alone, rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def private_runs(computes: dict[str, Compute], drives: Stored) -> Iterator[dict[str, Run]]:
+    """A private order, open in each compute."""
+    found = {name: drives.opened(compute, PRIVATE) for name, compute in computes.items()}
+    yield found
+    for run in found.values():
+        run.close()
+
+
+def test_a_private_order_has_one_key_since_a_vehicles_windows_stay_together(compute: Compute) -> None:
+    opening = compute.prepare(PRIVATE)
+    assert len(opening.run_keys) == 1
+    opening.close()
+
+
+def test_all_compute_the_same_sum_of_a_private_round(private_runs: dict[str, Run]) -> None:
+    found = {run.train(1, FIRST) for run in private_runs.values()}
+    (payload,) = found
+    total = sums.decode(payload, weights.MODEL_SCHEMA)
+    vehicles = private_runs["in process"].contributors.vehicles
+    assert 0 < np.linalg.norm(total) <= vehicles * GRAIN
+    (other,) = {run.train(2, FIRST) for run in private_runs.values()}
+    assert other != payload
+
+
+def test_a_private_sum_is_of_each_vehicle_alone_however_files_are_laid_out(
+    private_runs: dict[str, Run], tmp_path: Path
+) -> None:
+    """The same drives in other files: all in one, and one more vehicle in a file that comes to be read first."""
+    one = drives_in(tmp_path / "one", [pa.concat_tables(circling(3, 12))])
+    assert one.train(1, FIRST) == private_runs["in process"].train(1, FIRST)
+    tables = circling(3, 12)
+    newcomer = drive(Mover(speed=9.0, turn_rate=0.2), vehicle="v9", scene="s0", samples=101)
+    larger = drives_in(tmp_path / "larger", [*tables[:2], pa.concat_tables([newcomer, tables[2]])])
+    more = sums.decode(larger.train(1, FIRST), weights.MODEL_SCHEMA)
+    fewer = sums.decode(private_runs["in process"].train(1, FIRST), weights.MODEL_SCHEMA)
+    assert 0 < sum(int(number) ** 2 for number in (more - fewer).tolist()) <= GRAIN**2
+
+
+def drives_in(folder: Path, tables: list[pa.Table]) -> Run:
+    """Open the private order in this process, on other files."""
+    return stored(folder, tables).opened(InProcessCompute(DirectoryStore(folder)), PRIVATE)
+
+
+def test_a_private_order_is_evaluated_and_adapted_as_any_other(
+    private_runs: dict[str, Run], runs: dict[str, Run]
+) -> None:
+    """Figures and the adapted model stay in the zone, or cross as they do without privacy."""
+    plain = runs["in process"].evaluate(2, FIRST)
+    for run in private_runs.values():
+        found = run.evaluate(2, FIRST)
+        assert plain is not None
+        assert found is not None
+        assert [abs(a.ade_um - b.ade_um) <= 2 for a, b in zip(found.figures, plain.figures, strict=True)] == [True] * 3
+        adapted, figures = run.adapt(FIRST)
+        assert figures is not None
+        assert np.linalg.norm(numbers(adapted) - numbers(FIRST)) > 0.1
+        assert run.reference(FIRST) is not None
+
+
+def test_a_private_order_does_not_tell_by_failing_how_many_vehicles_there_are(compute: Compute, drives: Stored) -> None:
+    """Who orders it chooses how many are held out: 11 of 12 leave one to train on, and with 12 there is none."""
+    for held_out, trained in ((11, 1), (12, 0), (1_000, 0)):
+        run = drives.opened(compute, an_order(held_out=held_out, privacy=PRIVACY))
+        assert (run.contributors.vehicles, run.evaluators.vehicles) == (trained, 12 - trained)
+        total = sums.decode(run.train(0, FIRST), weights.MODEL_SCHEMA)
+        assert np.any(total) == bool(trained)
+        run.reference(FIRST)
+        adapted, _ = run.adapt(FIRST)
+        assert (adapted == FIRST) == (not trained)
+        run.close()
+    assert code_of(lambda: drives.opened(compute, an_order(held_out=12))) is Code.INPUT_INVALID
+
+
+def test_shards_that_share_a_private_order_give_no_sum_rather_than_a_part_of_it(
+    cluster: RayCluster, connection: Connection, drives: Stored
+) -> None:
+    opening = RayOpening(PRIVATE, connection, cluster.settings)
+    opening.start(connection.nodes() * 2)
+    run = opening.open([drives.grant(PRIVATE, key) for key in opening.run_keys])
+    with pytest.raises(Fault) as fault:
+        run.train(0, FIRST)
+    assert fault.value.code is Code.COMPUTE_FAILED
+    run.close()
+
+
+def test_a_closed_run_of_a_private_order_sums_nothing(compute: Compute, drives: Stored) -> None:
+    run = drives.opened(compute, PRIVATE)
+    run.close()
+    assert code_of(lambda: run.train(0, FIRST)) is Code.ORDER_CLOSED
 
 
 def test_three_shards_meet_each_with_each(

@@ -22,7 +22,7 @@ from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
 from isthmus import contracts
-from isthmus.contracts import answers, approvals, crossings, jobs, keys, link, orders, queries, roster, tensors
+from isthmus.contracts import answers, approvals, crossings, jobs, keys, ledger, link, orders, queries, roster, tensors
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, Identifier, JobId, Name
@@ -179,6 +179,13 @@ def order(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def settled(found: dict[str, Any]) -> dict[str, Any]:
+    if found["question"] is not None:
+        return {**found, "rounds": None}
+    rounds = found["rounds"] if found["outcome"] == "spent" and found["rounds"] else 0
+    return {**found, "rounds": rounds}
+
+
 def receipt(found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "code": (found["code"] or Code.MALFORMED) if found["verdict"] == "refused" else None}
 
@@ -257,6 +264,7 @@ MENDED: dict[type[BaseModel], Any] = {
     crossings.Receipt: receipt,
     orders.Order: lambda found: order({**found, "tensors": tuple(sorted(found["tensors"], key=lambda t: t.name))}),
     jobs.JobRequest: job_request,
+    ledger.PrivacySettled: settled,
     queries.Figure: figure,
     queries.QuerySpec: question,
     queries.QueryPlan: protected,

@@ -91,3 +91,17 @@ def answer_of(scene: Scene, order: Order) -> Answer | None:
         if item.order == order_id(order) and item.kind is Kind.AGGREGATE:
             return canonical.load(Answer, bytes(hub.payload(item.crossing)))
     return None
+
+
+def verdict(scene: Scene, order: Order) -> tuple[str, str | None]:
+    """Return how the zone decided about an order."""
+    return next(
+        (e["outcome"], e["code"])
+        for e in scene.picture(order.zone).events("decided")
+        if e["order"] == order_id(order) and e["direction"] == "in"
+    )
+
+
+def spent(scene: Scene) -> int:
+    """Return what is gone of the budget, in millionths of epsilon."""
+    return scene.keeper(CN).statistics.view().epsilon_micro

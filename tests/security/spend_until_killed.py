@@ -1,4 +1,6 @@
-"""A border that fifty questions are asked of at once, in a process of its own, to be killed in the middle.
+"""A border that is given fifty orders at once, in a process of its own, to be killed in the middle.
+
+Every seventh is for a private training, the others ask questions.
 
 It prints one line for each thing it has done. Run it as `spend_until_killed.py <home>`.
 """
@@ -14,28 +16,39 @@ from isthmus.contracts.inside import CloseOrder
 from isthmus.kit.clock import ManualClock
 from isthmus.proof.ids import order_id
 from security import asking
+from security import private_training as training
 from security.scene import CN, HQ, NOW, Scene
 
 ASKED = 50
 EPSILON_MICRO = 300_000
+TRAINING_MICRO = 200_000
+ROUNDS = 4
 
 
 def order(number: int) -> asking.Order:
     """Return the `number`th order: its question is its own, so that nothing is a repeat."""
+    if number % 7 == 0:
+        return training.private_order(number, rounds=ROUNDS, epsilon_micro=TRAINING_MICRO, expires_at=NOW + 3600)
     return asking.asking(
         number, asking.plan(asking.spec(asking.VEHICLES), epsilon_micro=EPSILON_MICRO + number), expires_at=NOW + 3600
     )
 
 
 def spend(scene: Scene, number: int) -> None:
-    """Hand sums in for one question that was accepted, close every third order after and every fifth before that, and
-    let what is due out."""
+    """Hand sums in for one order that was accepted, close every third one after and every fifth before that, and let
+    what is due out."""
     asked = order(number)
     keeper = scene.keeper(CN)
     try:
         if number % 5 == 0:  # no data was touched: it comes back
             keeper.close_order(CloseOrder(order=order_id(asked), code=Code.COMPUTE_FAILED))
-        asking.hand_in(scene, asked)
+        if asked.query is None:
+            training.take_keys(scene, asked)
+            for slot in range(number % ROUNDS + 1):
+                training.hand_in(scene, asked, slot)
+                print("round", slot, flush=True)
+        else:
+            asking.hand_in(scene, asked)
         if number % 3 == 0:
             keeper.close_order(CloseOrder(order=order_id(asked), code=Code.COMPUTE_FAILED))
         keeper.statistics.release_due()

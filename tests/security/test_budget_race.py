@@ -1,4 +1,4 @@
-"""Fifty questions at once, and a border that is killed in the middle of them, again and again.
+"""Fifty questions and trainings at once, and a border that is killed in the middle of them, again and again.
 
 Whatever is killed when, the budget is not overspent, and tables and ledger tell the same story.
 """
@@ -14,11 +14,13 @@ from pathlib import Path
 from isthmus.contracts.ledger import INTERNAL_ENTRY, PrivacyReserved, PrivacySettled
 from isthmus.contracts.queries import PrivacyBudget
 from isthmus.kit.clock import ManualClock
+from isthmus.privacy.training import paid
 from isthmus.proof import accounting
 from security import asking
 from security.scene import CN, NOW, Scene
+from security.spend_until_killed import ROUNDS
 
-BUDGET = PrivacyBudget(epsilon_micro=2_000_000, delta_exponent=6)
+BUDGET = PrivacyBudget(epsilon_micro=3_000_000, delta_exponent=6)
 KILLED_AFTER = (7, 61, 78, None)
 """After how many lines each life of the border ends; the last one is let live."""
 
@@ -50,15 +52,18 @@ def test_the_budget_holds_through_kills(tmp_path: Path) -> None:
     assert ends[-1] == 0
     scene = Scene(home, ManualClock(NOW))
     view = scene.keeper(CN).statistics.view()
+    settled = [e["rounds"] for e in scene.picture(CN).events("privacy_settled") if e["question"] is None]
     scene.close()
     assert view.answered > 3
+    assert view.trainings
+    assert any(0 < rounds < ROUNDS for rounds in settled)
     assert view.epsilon_micro <= BUDGET.epsilon_micro
 
 
 def told_by_tables(scene: Scene) -> accounting.Curve:
     with scene.border(CN).store.reading() as tx:
         row = tx.row("SELECT curve FROM privacy_use")
-        rows = tx.execute("SELECT curve FROM question").fetchall()
+        rows = tx.execute("SELECT curve FROM question UNION ALL SELECT curve FROM training").fetchall()
     total = accounting.zero()
     for each in rows:
         total = accounting.add(total, tuple(json.loads(each["curve"])))
@@ -78,6 +83,9 @@ def told_by_ledger(scene: Scene) -> accounting.Curve:
             reserved[entry.order] = entry.curve
             total = accounting.add(total, entry.curve)
             assert accounting.spent_micro(total, BUDGET) <= BUDGET.epsilon_micro
-        if isinstance(entry, PrivacySettled) and entry.outcome != "spent":
+        if isinstance(entry, PrivacySettled) and entry.rounds is not None:
+            whole = reserved[entry.order]
+            total = accounting.subtract(total, accounting.subtract(whole, paid(whole, entry.rounds, ROUNDS)))
+        elif isinstance(entry, PrivacySettled) and entry.outcome != "spent":
             total = accounting.subtract(total, reserved[entry.order])
     return total

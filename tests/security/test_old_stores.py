@@ -58,6 +58,18 @@ def test_a_ledger_of_another_release_is_refused_and_left_as_it_is(ledger: Path, 
     assert ledger.read_bytes() == before
 
 
+def test_a_ledger_whose_entries_are_of_another_release_is_refused_by_its_format(ledger: Path) -> None:
+    db = sqlite3.connect(ledger)
+    db.execute("PRAGMA user_version = 0")
+    db.close()
+    before = ledger.read_bytes()
+    with pytest.raises(Fault) as refused:
+        LedgerStore(ledger)
+    assert refused.value.code is Code.CONFIGURATION
+    assert "format is 0" in refused.value.why
+    assert ledger.read_bytes() == before
+
+
 def test_a_ledger_that_only_lacks_later_tables_is_taken_over(ledger: Path) -> None:
     db = sqlite3.connect(ledger)
     db.executescript("DROP TABLE question; DROP TABLE privacy_use")

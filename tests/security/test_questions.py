@@ -18,14 +18,13 @@ from isthmus.contracts.queries import Mode, PrivacyBudget
 from isthmus.proof import accounting, canonical
 from isthmus.proof.ids import order_id
 from security import asking
-from security.asking import answer_of, ask, at_the_slot, hand_in, plan, spec, sums
+from security.asking import answer_of, ask, at_the_slot, hand_in, plan, spec, spent, sums, verdict
 from security.scene import CN, DATASET, HQ, Scene, file_of, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from isthmus.contracts.orders import Order
 
 OTHER = asking.controlled(asking.spec(asking.VEHICLES))
 SMALL = PrivacyBudget(epsilon_micro=3_000_000, delta_exponent=6)
@@ -45,19 +44,6 @@ def scene(asked_home: Path, tmp_path: Path) -> Iterator[Scene]:
     scene = Scene(home)
     yield scene
     scene.close()
-
-
-def verdict(scene: Scene, order: Order) -> tuple[str, str | None]:
-    """Return how the zone decided about an order."""
-    return next(
-        (e["outcome"], e["code"])
-        for e in scene.picture(order.zone).events("decided")
-        if e["order"] == order_id(order) and e["direction"] == "in"
-    )
-
-
-def spent(scene: Scene) -> int:
-    return scene.keeper(CN).statistics.view().epsilon_micro
 
 
 def test_an_answer_leaves_at_its_slot_and_not_before(scene: Scene) -> None:

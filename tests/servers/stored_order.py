@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.identifiers import Digest, FileId, JobId, Name, SiteId
 from isthmus.contracts.inside import FileGrant, KeyGrant
-from isthmus.contracts.orders import Algorithm, DatasetRef, EvaluationPlan, Order, TrainingPlan, Weighting
+from isthmus.contracts.orders import (
+    Algorithm,
+    DatasetRef,
+    EvaluationPlan,
+    Order,
+    TrainingPlan,
+    TrainingPrivacy,
+    Weighting,
+)
 from isthmus.contracts.raw_table import Group
 from isthmus.learning import algorithm
 from isthmus.learning.forecaster import MODEL_SCHEMA
@@ -105,7 +113,9 @@ def circling(files: int, vehicles: int, samples: int = 101) -> list[pa.Table]:
     return [circling_fleet(vehicles=vehicles, samples=samples, seed=seed) for seed in range(files)]
 
 
-def an_order(*, batch_size: int = 64, epochs: int = 1, held_out: int = 4, job: int = 1) -> Order:
+def an_order(
+    *, batch_size: int = 64, epochs: int = 1, held_out: int = 4, job: int = 1, privacy: TrainingPrivacy | None = None
+) -> Order:
     """Return an order for `DATASET`."""
     hq, zone = SiteId("hq"), SiteId("cn-shanghai")
     return Order(
@@ -130,6 +140,7 @@ def an_order(*, batch_size: int = 64, epochs: int = 1, held_out: int = 4, job: i
             split_salt=Name("salt"),
             adaptation_epochs=1,
             reference_epochs=1,
+            privacy=privacy,
         ),
         evaluation=EvaluationPlan(at_slots=(2,), band_um=20_000, minimum_vehicles=10),
         tensors=MODEL_SCHEMA,

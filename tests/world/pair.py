@@ -41,12 +41,14 @@ from isthmus.contracts.orders import (
     Order,
     Predictor,
     TrainingPlan,
+    TrainingPrivacy,
     Weighting,
 )
 from isthmus.contracts.raw_table import Group
 from isthmus.contracts.roster import PersonRole, Roots
 from isthmus.contracts.tensors import TensorSpec
 from isthmus.kit.clock import ManualClock
+from isthmus.learning import sums as sums_of_vehicles
 from isthmus.learning import weights
 from isthmus.proof import canonical
 from isthmus.proof.ids import crossing_id, file_key_context, order_id
@@ -72,6 +74,7 @@ TENSORS = (TensorSpec(name="bias", shape=(3,)), TensorSpec(name="weight", shape=
 ALGORITHM = Algorithm(name=Name("motion-forecast"), digest=Digest.of(b"the source of the algorithm"))
 JOB = JobId("job-00000000000000aa")
 ENGINEER = PersonId("maya.engineer")
+PRIVACY = TrainingPrivacy(epsilon_micro=2_000_000, delta_exponent=6, vehicle_norm_micro=1_000_000, vehicles=200)
 
 
 def officers(zone: SiteId) -> tuple[PersonId, PersonId]:
@@ -99,6 +102,11 @@ def plan(zones: tuple[SiteId, ...]) -> federation.FederationPlan:
 def model(value: float) -> bytes:
     """Return a model of the order's schema with every number `value`."""
     return weights.encode({spec.name: np.full(spec.shape, value, np.float32) for spec in TENSORS})
+
+
+def total(slot: int) -> bytes:
+    """Return an exact sum over vehicles, as compute hands it in under a private training."""
+    return sums_of_vehicles.encode(np.arange(sum(spec.elements for spec in TENSORS), dtype=np.int64) * 1000 + slot)
 
 
 def evaluation(slot: int) -> bytes:
@@ -262,6 +270,7 @@ class Pair:
         rounds: int = 2,
         dataset: DatasetRef = DATASET,
         recipients: tuple[SiteId, ...] | None = None,
+        privacy: TrainingPrivacy | None = None,
     ) -> OrderId:
         """Give a zone an order for updates and evaluations; return its id. It has not been carried yet."""
         order = Order(
@@ -286,6 +295,7 @@ class Pair:
                 split_salt=Name("salt"),
                 adaptation_epochs=0,
                 reference_epochs=0,
+                privacy=privacy,
             ),
             evaluation=EvaluationPlan(at_slots=(0, rounds), band_um=10_000, minimum_vehicles=10),
             tensors=TENSORS,
@@ -339,6 +349,35 @@ class Pair:
             self.keeper(zone).close_order(CloseOrder(order=order))
         self.cosign()
         return orders
+
+    def train(
+        self,
+        zone: SiteId,
+        job: JobId,
+        *,
+        rounds: int = 3,
+        handed_in: int | None = None,
+        keys: bool = True,
+        closed: bool = True,
+        privacy: TrainingPrivacy = PRIVACY,
+    ) -> OrderId:
+        """Have a zone train under differential privacy: some of its rounds, or none where its keys stay in."""
+        order = self.order(zone, job=job, rounds=rounds, privacy=privacy)
+        self.carry()
+        if keys:
+            self.take_keys(zone, order)
+        inputs: list[CrossingId] = []
+        for slot in range((rounds if handed_in is None else handed_in) if keys else 0):
+            self.send_model(zone, order, slot, model(float(slot)), inputs)
+            self.carry()
+            self.release(zone, order, Kind.MODEL_UPDATE, slot, total(slot))
+            self.approve(zone)
+            self.carry()
+            inputs = [crossing_id(order, Kind.MODEL_UPDATE, HQ, slot)]
+        if closed:
+            self.keeper(zone).close_order(CloseOrder(order=order))
+        self.cosign()
+        return order
 
     def ask(
         self, zone: SiteId, job: JobId, query: QueryPlan | None = None, *, answered: bool = True, approved: bool = True

@@ -168,7 +168,7 @@ def explained(found: Explanation) -> list[RenderableType]:
     ]
     return [
         f"{found.sql}\n{found.cells} cell{'s' * (found.cells > 1)}. Nothing was asked, and no budget touched.\n",
-        table("Cost", ("zone", "cost", "whole budget", "of it gone for answers", "this one would take"), shares),
+        table("Cost", ("zone", "cost", "whole budget", "of it gone", "this one would take"), shares),
         table("Expected error in one zone", ("figure", "half of the 95 % bar", "in a cell of"), errors),
         table("Checked, in this order", ("what",), [(check,) for check in found.checks]),
     ]

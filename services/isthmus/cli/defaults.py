@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from isthmus.contracts.answers import SLOT_S, QueryRequest
 from isthmus.contracts.identifiers import Name
 from isthmus.contracts.jobs import JobRequest, ZoneData
-from isthmus.contracts.orders import DatasetRef, EvaluationPlan, TrainingPlan, Weighting
+from isthmus.contracts.orders import DatasetRef, EvaluationPlan, TrainingPlan, TrainingPrivacy, Weighting
 from isthmus.contracts.queries import Mode
 from isthmus.contracts.raw_table import Group
 
@@ -25,6 +25,7 @@ ANSWERED_WITHIN_S, APPROVED_WITHIN_S = 900, 86_400
 """How long a question's orders are valid: under dp no person is waited for."""
 
 ROUNDS = 60
+DELTA_EXPONENT = 6
 EPOCHS = 2
 ADAPTATION_EPOCHS = 10
 HELD_OUT = 12
@@ -33,7 +34,7 @@ BAND_UM = 20_000
 MINIMUM_VEHICLES = 10
 
 
-def training_plan(rounds: int = ROUNDS) -> TrainingPlan:
+def training_plan(rounds: int = ROUNDS, privacy: TrainingPrivacy | None = None) -> TrainingPlan:
     """Return the default plan over `rounds`.
 
     The local reference makes as many passes over its zone's data as the adapted model has made: it is compared with a
@@ -50,6 +51,7 @@ def training_plan(rounds: int = ROUNDS) -> TrainingPlan:
         split_salt=Name("split-1"),
         adaptation_epochs=ADAPTATION_EPOCHS,
         reference_epochs=rounds * EPOCHS + ADAPTATION_EPOCHS,
+        privacy=privacy,
     )
 
 
@@ -59,7 +61,12 @@ def evaluation_plan(rounds: int = ROUNDS) -> EvaluationPlan:
 
 
 def training_job(
-    coordinator: SiteId, zones: Iterable[SiteId], *, rounds: int = ROUNDS, dataset: DatasetRef = DATASET
+    coordinator: SiteId,
+    zones: Iterable[SiteId],
+    *,
+    rounds: int = ROUNDS,
+    dataset: DatasetRef = DATASET,
+    privacy: TrainingPrivacy | None = None,
 ) -> JobRequest:
     """Return the default training job over `zones`, with every site as a recipient."""
     chosen = sorted(zones)
@@ -71,7 +78,7 @@ def training_job(
         groups=(Group.MOTION,),
         purpose=PURPOSE,
         recipients=tuple(sorted((coordinator, *chosen))),
-        training=training_plan(rounds),
+        training=training_plan(rounds, privacy),
         evaluation=evaluation_plan(rounds),
         clip_norm_micro=CLIP_NORM_MICRO,
     )

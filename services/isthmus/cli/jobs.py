@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli import defaults
+from isthmus.cli.answers import MICRO, epsilon
 from isthmus.cli.homes import DEFAULT_HOME, Home
 from isthmus.cli.options import As, HomeFolder, Job, Json
 from isthmus.cli.screen import Bar, Exit, Screen, exit_for, short, table
 from isthmus.contracts.errors import Code, Fault
 from isthmus.contracts.identifiers import JobId
 from isthmus.contracts.jobs import JobEvent, JobList, JobRequest, JobResults, JobState, JobView
+from isthmus.contracts.orders import TrainingPrivacy
 
 if TYPE_CHECKING:
     from isthmus.client.jobs import JobsClient
@@ -33,6 +35,22 @@ def run(
     *,
     demo: Annotated[bool, typer.Option("--demo", help="Submit the default training job over all zones.")] = False,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of the default job.")] = defaults.ROUNDS,
+    epsilon_: Annotated[
+        float | None,
+        typer.Option(
+            "--epsilon", help="Train the default job under differential privacy: what all its updates may cost."
+        ),
+    ] = None,
+    delta_exponent: Annotated[
+        int | None, typer.Option("--delta-exponent", help="Of a private training: delta is 1e-N.", show_default="6")
+    ] = None,
+    vehicle_norm: Annotated[
+        float | None,
+        typer.Option("--vehicle-norm", help="Of a private training: the most that one vehicle changes in a round."),
+    ] = None,
+    vehicles: Annotated[
+        int | None, typer.Option("--vehicles", help="Of a private training: what each zone's sum is divided by.")
+    ] = None,
     key: Annotated[
         str | None, typer.Option("--key", metavar="KEY", help="Submitting again with the same key gives the same job.")
     ] = None,
@@ -44,8 +62,11 @@ def run(
     """Submit a job: FILE, or --demo."""
     if demo == (file is not None):
         raise typer.BadParameter("give one of FILE and --demo")
+    privacy = privacy_of(epsilon_, delta_exponent, vehicle_norm, vehicles)
+    if file is not None and privacy is not None:
+        raise typer.BadParameter("a job in a file says itself whether it is private: [training.privacy]")
     opened = Home.open(home)
-    request = read_job(file) if file else demo_job(opened, rounds)
+    request = read_job(file) if file else demo_job(opened, rounds, privacy)
     screen = Screen(machine=json)
 
     async def submit() -> Exit:
@@ -133,6 +154,8 @@ def show_job(screen: Screen, view: JobView, results: JobResults) -> None:
         for f in e.evaluation.figures
     ]
     head = f"{view.id}  {view.name}  {view.state}  {view.code or ''}\n{view.rounds_done} of {view.rounds} rounds"
+    if view.privacy is not None:
+        head += f"\n{promise(view.privacy)}"
     screen.result(
         {"job": view.model_dump(mode="json"), "results": results.model_dump(mode="json")},
         head,
@@ -152,6 +175,42 @@ def show_job(screen: Screen, view: JobView, results: JobResults) -> None:
     )
 
 
+def promise(privacy: TrainingPrivacy) -> str:
+    """Return what a private training promises to each vehicle, and what it does not."""
+    cost = epsilon(privacy.epsilon_micro, privacy.delta_exponent)
+    norm = f"{privacy.vehicle_norm_micro / MICRO:g}"
+    return (
+        f"Private: all updates together cost a vehicle at most {cost} of its zone's budget. Each vehicle is clipped to"
+        f" {norm}, sums are divided by {privacy.vehicles}. Evaluations are banded, not private."
+    )
+
+
+def privacy_of(
+    epsilon_: float | None, delta_exponent: int | None, vehicle_norm: float | None, vehicles: int | None
+) -> TrainingPrivacy | None:
+    """Return the privacy that options ask for, None where they ask for none.
+
+    Raises:
+        BadParameter: only some of what it takes is given, or a number is out of bounds.
+    """
+    if epsilon_ is None and delta_exponent is None and vehicle_norm is None and vehicles is None:
+        return None
+    if epsilon_ is None or vehicle_norm is None or vehicles is None:
+        raise typer.BadParameter("a private training takes --epsilon, --vehicle-norm and --vehicles together")
+    try:
+        return TrainingPrivacy(
+            epsilon_micro=round(epsilon_ * MICRO),
+            delta_exponent=defaults.DELTA_EXPONENT if delta_exponent is None else delta_exponent,
+            vehicle_norm_micro=round(vehicle_norm * MICRO),
+            vehicles=vehicles,
+        )
+    except (ValueError, OverflowError) as error:  # OverflowError: an infinite number
+        raise typer.BadParameter(
+            "a private training takes an epsilon of 0.001 to 100, a delta of 1e-6 to 1e-15, a norm of 0.001 to 1000 and"
+            " 1 to 1,000,000 vehicles"
+        ) from error
+
+
 def _tell(event: JobEvent, bar: Bar, screen: Screen) -> None:
     where = event.site or "coordinator"
     match event.event:
@@ -167,11 +226,11 @@ def _tell(event: JobEvent, bar: Bar, screen: Screen) -> None:
         screen.result(event)
 
 
-def demo_job(home: Home, rounds: int = defaults.ROUNDS) -> JobRequest:
+def demo_job(home: Home, rounds: int = defaults.ROUNDS, privacy: TrainingPrivacy | None = None) -> JobRequest:
     """Return the default training job over every zone that the coordinator's roster names."""
     hub = home.coordinator
     zones = [site.id for site in hub.roster().sites if site.part == "zone"]
-    return defaults.training_job(hub.id, zones, rounds=rounds)
+    return defaults.training_job(hub.id, zones, rounds=rounds, privacy=privacy)
 
 
 def read_job(path: Path) -> JobRequest:

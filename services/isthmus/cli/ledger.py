@@ -5,6 +5,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from math import ceil, floor
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +25,8 @@ app = typer.Typer(help="What the borders have logged.")
 MOST_ANSWERS = 10
 LATER = "Export when no job runs, or name the sites one at a time."
 OUTSIDE = (
-    "Outside the budget: updates, evaluations and disclosure-controlled answers of the same vehicles. It promises"
-    " nothing of them, nor of them and answers together."
+    "Releases outside the budget: evaluations, disclosure-controlled answers and updates without an epsilon, of the"
+    " same vehicles. It promises nothing of them, nor of them and what is in it together."
 )
 
 
@@ -62,15 +63,19 @@ def show(*, site: Sites = None, home: HomeFolder = DEFAULT_HOME, json: Json = Fa
 
 @app.command("budget")
 def budget(*, site: Sites = None, home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
-    """Show what answers may cost each zone's vehicles together, and what is gone of it. It never renews."""
+    """Show what answers and private trainings may cost each zone's vehicles together, and what is gone of it.
+
+    It never renews.
+    """
     found = asyncio.run(_budgets(chosen(home, site)))
     rows = [
         (
             each,
             epsilon(view.budget.epsilon_micro, view.budget.delta_exponent),
-            f"{view.epsilon_micro / MICRO:g}",
-            f"{max(0, view.budget.epsilon_micro - view.epsilon_micro) / MICRO:g}",
+            f"{ceil(view.epsilon_micro / MICRO * 100) / 100:g}",
+            f"{floor(max(0, view.budget.epsilon_micro - view.epsilon_micro) / MICRO * 100) / 100:g}",
             view.answered,
+            view.trainings,
             view.repeated,
             view.open,
             view.unprotected,
@@ -78,12 +83,12 @@ def budget(*, site: Sites = None, home: HomeFolder = DEFAULT_HOME, json: Json = 
         for each, view in found.items()
         if view.budget is not None
     ]
-    columns = ("zone", "budget", "gone", "left", "paid for", "repeated", "open", "releases outside it")
+    columns = ("zone", "budget", "gone", "left", "answers", "trainings", "repeated", "open", "outside it")
     Screen(machine=json).result(
         {"sites": {each: view.model_dump(mode="json") for each, view in found.items()}},
         table("Privacy of the vehicles", columns, rows),
         *([OUTSIDE] if any(view.unprotected for view in found.values()) else []),
-        *(f"{each} answers no questions." for each, view in found.items() if view.budget is None),
+        *(f"{each} has no budget." for each, view in found.items() if view.budget is None),
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isthmus.cli.answers import epsilon
 from isthmus.cli.homes import DEFAULT_HOME, Home, SiteHome
 from isthmus.cli.options import HomeFolder, Json, Site
 from isthmus.cli.screen import Screen, short, table
@@ -29,6 +30,7 @@ from isthmus.contracts.crossings import PrivacyEvent
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import PersonId, SiteId
 from isthmus.contracts.inside import CandidateStatus, InsideRole, Review, ReviewItem, SignedStatement
+from isthmus.contracts.orders import TrainingPrivacy
 from isthmus.contracts.roster import PersonRole
 from isthmus.proof import canonical
 
@@ -76,6 +78,7 @@ def show(release: Release, *, site: Site, home: HomeFolder = DEFAULT_HOME, json:
         ("behind it", f"about {m.contributors.vehicles} vehicles" if m.contributors else "not stated"),
         ("checked", ", ".join(m.checks)),
         ("protected by", ", ".join(protection(p) for p in m.privacy) or "nothing"),
+        *([("costs a vehicle", _cost_of(item.training))] if item.training else []),
         ("needs", ", ".join(item.needs)),
         ("signed by", ", ".join(item.signed_by) or "nobody"),
         ("--once lets pass", "this release alone, until " + _date(item.single.expires_at)),
@@ -185,10 +188,18 @@ def protection(event: PrivacyEvent) -> str:
             return f"figures banded to {event.parameter / 1e4:g} cm by the {event.enforced_by}"
         case "contribution_bound":
             return f"at most {event.parameter} rows of one vehicle count, held by the {event.enforced_by}"
+        case "vehicle_clip":
+            return (
+                f"what one vehicle changes in a round clipped to {event.parameter / 1e6:g}, by the {event.enforced_by}"
+            )
         case "differential_privacy":
             return f"differentially private at epsilon {event.parameter / 1e6:g}, by the {event.enforced_by}"
         case "disclosure_control":
             return f"no cell under {event.parameter} vehicles (not differential privacy), by the {event.enforced_by}"
+
+
+def _cost_of(privacy: TrainingPrivacy) -> str:
+    return f"at most {epsilon(privacy.epsilon_micro, privacy.delta_exponent)}, all updates of this training together"
 
 
 def _is_about(body: StandingApproval | Approval, item: ReviewItem) -> bool:

@@ -215,8 +215,9 @@ class ZoneCost(Wire):
     Attributes:
         zone: its site.
         budget: the zone's whole budget as far as it is known here; it never renews.
-        spent_ppm: what part of it is gone for answers that have come here, in millionths, as its filter counts; None
-            where no budget is known. Questions that are open, or failed once data was touched, are not in it.
+        spent_ppm: what part of it is gone for answers and private trainings that have come here, in millionths, as its
+            filter counts; None where no budget is known. Questions that are open, or failed once data was touched, are
+            not in it.
         share_ppm: what part of it this answer would take on top of that; None where no budget is known.
         repeated: the zone has given this answer before: it gives the same one, for nothing.
         fits: whether the budget has room for it after what is known here; where not, the zone is bound to refuse. None

@@ -66,11 +66,15 @@ class PrivacyEvent(Wire):
     """One protection that was applied, where, and with what parameter.
 
     `l2_clip`: `parameter` is the bound in millionths. `band`: the width of the band in the figure's own unit.
-    `contribution_bound`: the most rows of one vehicle that count. `differential_privacy`: epsilon in millionths, at the
-    delta that the order states. `disclosure_control`: the fewest vehicles a cell. Only `differential_privacy` is that.
+    `contribution_bound`: the most rows of one vehicle that count. `vehicle_clip`: the bound in millionths on the norm
+    of what one vehicle changes in a round. `differential_privacy`: epsilon in millionths, at the delta that the order
+    states, of an answer, or of all updates of a training together. `disclosure_control`: the fewest vehicles a cell.
+    Only `differential_privacy` is that.
     """
 
-    mechanism: Literal["l2_clip", "band", "contribution_bound", "differential_privacy", "disclosure_control"]
+    mechanism: Literal[
+        "l2_clip", "band", "contribution_bound", "vehicle_clip", "differential_privacy", "disclosure_control"
+    ]
     parameter: Positive
     enforced_by: Literal["border", "zone"]
 

@@ -136,6 +136,7 @@ class Examined(StrEnum):
     APPROVALS = "approvals"
     RELEASES = "releases"
     QUESTIONS = "questions"
+    TRAININGS = "trainings"
     MODELS = "models"
 
 

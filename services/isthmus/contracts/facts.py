@@ -50,7 +50,7 @@ class Facts:
         checks: what the border checked of the payload.
         permits: kinds for which an authority's permit stands in the ledger.
         approving_organisations: distinct organisations whose officers' valid approvals cover it.
-        vehicles: vehicles behind it.
+        vehicles: vehicles behind it; 0 where no number of them may be told, policy included (`dp`).
         minimum_vehicles: how many there must be.
         bits: payload bits, or for an order what it reserves.
         bits_left: what order and peer have left.
@@ -58,9 +58,11 @@ class Facts:
         outputs: kinds that an order asks for.
         algorithm_registered: the order's algorithm and digest stand in the genesis.
         dataset_frozen: the order's snapshot exists.
-        mode: how the order's question is to be answered, empty where it asks none.
+        mode: how the order's question is to be answered; `dp` too for an order for a private training, and for its
+            updates. Empty elsewhere: also for such a training's evaluations.
         catalogue_known: the question was written against the catalogue that is installed here.
-        within_privacy_budget: what the question reserves fits what is left of the vehicles' privacy budget.
+        within_privacy_budget: what the question or the private training reserves fits what is left of the vehicles'
+            privacy budget.
         slot_s: seconds of the grid on which the order's question is answered; 0 where it asks none.
         minimum_slot_s: how many there must be, as the genesis says.
         accelerators: classes of chips: those that an order's keys are asked for or, of a release, all that they went

@@ -16,7 +16,7 @@ from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import CrossingId, Digest, FileId, JobId, Name, OrderId, SiteId
 from isthmus.contracts.keys import HpkeKey, HybridKey
 from isthmus.contracts.ledger import Log
-from isthmus.contracts.orders import DatasetRef
+from isthmus.contracts.orders import DatasetRef, TrainingPrivacy
 from isthmus.contracts.queries import Answer, PrivacyBudget, QueryPlan
 from isthmus.contracts.raw_table import Group
 from isthmus.contracts.wire import Base64, Count, Positive, SortedUnique, Wire
@@ -180,12 +180,14 @@ class PrivacyView(Wire):
     """What the population's budget is, and what is gone of it.
 
     Attributes:
-        budget: what all answers together may cost; None where this border answers no questions.
+        budget: what all answers and private trainings together may cost; None where this border has none.
         epsilon_micro: what is spent or reserved, as the one epsilon that the budget's filter holds against it.
         answered: answers that were paid for.
         repeated: answers that were given again, for nothing.
         open: questions that are reserved for and not answered yet.
-        unprotected: releases that carry no differential privacy (updates, banded evaluations, controlled answers).
+        unprotected: releases that carry no differential privacy (updates of trainings that are not private, banded
+            evaluations, controlled answers).
+        trainings: private trainings that reserve of the budget or have spent of it.
     """
 
     budget: PrivacyBudget | None
@@ -194,6 +196,7 @@ class PrivacyView(Wire):
     repeated: Count
     open: Count
     unprotected: Count
+    trainings: Count
 
 
 class CloseOrder(Wire):
@@ -208,7 +211,8 @@ class ReviewItem(Wire):
 
     The answer to a question comes with the question and with every number that would cross: it never left the zone.
     `elsewhere` is, for one that is disclosure-controlled, how many there are about other snapshots of its dataset: it
-    was not held against those, and the same vehicles may stand behind them.
+    was not held against those, and the same vehicles may stand behind them. An update of a private training comes with
+    what its training promises: it is noised already, and the exact sum is not shown.
     """
 
     manifest: Manifest
@@ -220,6 +224,7 @@ class ReviewItem(Wire):
     query: QueryPlan | None = None
     answer: Answer | None = None
     elsewhere: Count = 0
+    training: TrainingPrivacy | None = None
 
 
 class Review(Wire):

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from isthmus.contracts.crossings import Sites
 from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import CrossingId, Digest, JobId, Name, OrderId, PersonId, SiteId
-from isthmus.contracts.orders import DatasetRef, Evaluation, EvaluationPlan, TrainingPlan
+from isthmus.contracts.orders import DatasetRef, Evaluation, EvaluationPlan, TrainingPlan, TrainingPrivacy
 from isthmus.contracts.queries import QueryPlan
 from isthmus.contracts.raw_table import Group
 from isthmus.contracts.wire import Count, Positive, SortedUnique, UnixSeconds, Wire
@@ -82,7 +82,7 @@ class ZoneProgress(Wire):
 
 
 class JobView(Wire):
-    """A job as its engineer sees it."""
+    """A job as its engineer sees it. `privacy` is what protects the vehicles of a private training, None elsewhere."""
 
     id: JobId
     name: Name
@@ -92,6 +92,7 @@ class JobView(Wire):
     code: Code | None
     rounds: Count
     rounds_done: Count
+    privacy: TrainingPrivacy | None
     zones: tuple[ZoneProgress, ...]
     model: Digest | None
     created_at: UnixSeconds

@@ -7,9 +7,9 @@ border decided, granted, approved and spent. An entry's leaf is the canonical by
 from __future__ import annotations
 
 from enum import StrEnum, unique
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from isthmus.contracts.errors import Code
 from isthmus.contracts.identifiers import CrossingId, Digest, JobId, Name, OrderId, PersonId, SiteId
@@ -99,7 +99,10 @@ Curve = Annotated[tuple[Count, ...], Field(min_length=1, max_length=64)]
 
 
 class PrivacyReserved(Wire):
-    """What the answer to a question may cost its population of vehicles. Reserved when its order is accepted."""
+    """What the answer to a question, or the updates of a training, may cost their population of vehicles.
+
+    Reserved when the order is accepted.
+    """
 
     event: Literal["privacy_reserved"] = "privacy_reserved"
     order: OrderId
@@ -112,14 +115,22 @@ class PrivacyReserved(Wire):
 class PrivacySettled(Wire):
     """What became of a reservation: spent when anything that depends on data was decided, else returned.
 
-    `question` names the question and its frozen snapshot; two entries with the same one are of the same question.
+    `question` names the question and its frozen snapshot; two entries with the same one are of the same question. A
+    training has none. What it spends is the part of its `rounds` that are paid for; the rest comes back.
     """
 
     event: Literal["privacy_settled"] = "privacy_settled"
     order: OrderId
     outcome: Literal["spent", "repeated", "returned"]
-    question: Digest
+    question: Digest | None
+    rounds: Count | None = None
     at: UnixSeconds
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if (self.question is None) != (self.rounds is not None) or (self.rounds and self.outcome != "spent"):
+            raise ValueError("a settlement is of a question, or of a training's rounds")
+        return self
 
 
 class KeysReleased(Wire):

@@ -37,11 +37,40 @@ class Weighting(StrEnum):
     WINDOWS = "windows"
 
 
+GRAIN = 1 << 16
+"""Steps of its norm bound that one vehicle's change may have in a private training: what is summed is whole numbers."""
+
+
+class TrainingPrivacy(Wire):
+    """What all updates of one order together may say of a vehicle: at most epsilon at delta = 10^-delta_exponent.
+
+    In each round every vehicle trains on its own, from the shared model. What it would change is cut to the Euclidean
+    norm `vehicle_norm_micro` (millionths); the sum over vehicles is exact inside the zone, the border adds Gaussian
+    noise to it and divides by `vehicles`, a number that the plan fixes: how many there are in truth is not told
+    (McMahan, Ramage, Talwar and Zhang 2018, "Learning differentially private recurrent language models").
+
+    By itself a vehicle takes `vehicle_steps` plain gradient steps of rate `vehicle_rate_micro` (millionths), each on
+    at most `vehicle_batch` of its windows. Both are bounded, so that nobody makes one vehicle's time long enough to be
+    seen.
+    """
+
+    epsilon_micro: Annotated[int, Field(strict=True, ge=1_000, le=100_000_000)]
+    delta_exponent: Annotated[int, Field(strict=True, ge=6, le=15)]
+    vehicle_norm_micro: Annotated[int, Field(strict=True, ge=1_000, le=1_000_000_000)]
+    vehicles: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+    vehicle_steps: Annotated[int, Field(strict=True, ge=1, le=1_024)] = 64
+    vehicle_batch: Annotated[int, Field(strict=True, ge=1, le=64)] = 16
+    vehicle_rate_micro: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 30_000
+
+
 class TrainingPlan(Wire):
     """How a zone trains: fixed when the order is accepted.
 
     `held_out_vehicles` are chosen by a hash with `split_salt` and never trained on. `adaptation_epochs` start from the
     last shared model and `reference_epochs` from the first one; both stay in the zone.
+
+    With `privacy`, rounds go as it says: `epochs` and `weighting` count for nothing, every zone weighs the same.
+    Adaptation and reference train as in any plan. Evaluations are not protected by it.
     """
 
     rounds: Annotated[int, Field(strict=True, ge=1, le=10_000)]
@@ -54,6 +83,7 @@ class TrainingPlan(Wire):
     split_salt: Name
     adaptation_epochs: Annotated[int, Field(strict=True, ge=0, le=10_000)]
     reference_epochs: Annotated[int, Field(strict=True, ge=0, le=100_000)]
+    privacy: TrainingPrivacy | None = None
 
 
 class EvaluationPlan(Wire):

@@ -17,7 +17,7 @@ from isthmus.contracts.answers import AnswerColumns
 from isthmus.contracts.crossings import Contributors
 from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import CrossingId, Digest, JobId, OrderId, PersonId, SiteId
-from isthmus.contracts.jobs import CrossedEvaluation, JobEvent, JobRequest, JobResults, JobView, ModelRecord
+from isthmus.contracts.jobs import CrossedEvaluation, JobEvent, JobRequest, JobResults, JobState, JobView, ModelRecord
 from isthmus.contracts.orders import Evaluation, Order
 from isthmus.contracts.queries import Answer
 from isthmus.coordinator import schema
@@ -102,6 +102,23 @@ class Archive:
             (zone,),
         )
         return tuple(canonical.load(Order, row["body"]) for row in rows)
+
+    def trained(self, zone: SiteId) -> tuple[tuple[Order, int], ...]:
+        """Return the orders of a zone's private trainings, with the rounds that its budget pays for as far as is known.
+
+        While one runs, all of them are reserved; afterwards each that brought an update is paid, and the next one.
+        """
+        rows = self._all(
+            "SELECT o.body, j.state, (SELECT count(*) FROM updates u WHERE u.job = o.job AND u.zone = o.zone) n"
+            " FROM orders o JOIN jobs j ON j.id = o.job WHERE o.zone = ? AND j.work = 'train'",
+            (zone,),
+        )
+        found = [(canonical.load(Order, row["body"]), row["state"], row["n"]) for row in rows]
+        return tuple(
+            (order, order.training.rounds if state == JobState.RUNNING else min(order.training.rounds, updates + 1))
+            for order, state, updates in found
+            if order.training and order.training.privacy and (updates or state == JobState.RUNNING)
+        )
 
     def updates(self, job: JobId, slot: int) -> tuple[StoredUpdate, ...]:
         """Return the updates of a slot, by zone."""
@@ -240,6 +257,7 @@ class Archive:
             code=progress.reason,
             rounds=progress.rounds,
             rounds_done=max(progress.slot, 0),
+            privacy=request.training.privacy if request.training else None,
             zones=zone_views(progress, {zone: order for zone, (order, _) in self.orders(job).items()}),
             model=Digest(row["model"]) if row["model"] else None,
             created_at=row["created_at"],

@@ -1,7 +1,7 @@
 """A dry run: what a question would be checked for, cost and bring.
 
-It follows from the catalogue, the plan, and what zones have answered before. What is told of a budget is what its
-filter will count (`proof.accounting`): what an answer takes depends on the answers before it.
+It follows from the catalogue, the plan, and what zones have answered and privately trained before. What is told of a
+budget is what its filter will count (`proof.accounting`): what an answer takes depends on what was taken before it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from isthmus.contracts.tables import TABLES
 from isthmus.contracts.wire import MAX_INTEGER
 from isthmus.coordinator import answering
 from isthmus.privacy.mechanism import curve_of, noise_of
+from isthmus.privacy.training import noise_of as training_noise
 from isthmus.proof import accounting, ids
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def explain(
     orders: Sequence[Order],
     *,
     paid: Mapping[SiteId, Sequence[Order]],
+    trained: Mapping[SiteId, Sequence[tuple[Order, int]]],
     budgets: Mapping[SiteId, PrivacyBudget],
 ) -> Explanation:
     """Return what a question would cost and bring.
@@ -57,6 +59,7 @@ def explain(
         columns: the answer's columns.
         orders: what would put it to each zone.
         paid: for each zone, the orders whose answers its budget has paid for.
+        trained: for each zone, the orders of its private trainings, and how many rounds its budget pays for.
         budgets: the zones' budgets, where they are known.
     """
     return Explanation(
@@ -65,7 +68,10 @@ def explain(
         cells=plan.spec.domain_size(),
         mechanisms=tuple(_mechanisms(plan)),
         checks=tuple(_checks(plan)),
-        costs=tuple(_cost(order, paid.get(order.zone, ()), budgets.get(order.zone)) for order in orders),
+        costs=tuple(
+            _cost(order, paid.get(order.zone, ()), trained.get(order.zone, ()), budgets.get(order.zone))
+            for order in orders
+        ),
         expected=tuple(_expected(plan, columns)),
     )
 
@@ -105,7 +111,9 @@ def _noised(plan: QueryPlan) -> str:
     return f"every number gets discrete Gaussian noise: {epsilon} at delta 1e-{plan.delta_exponent}, by PLD"
 
 
-def _cost(order: Order, paid: Sequence[Order], budget: PrivacyBudget | None) -> ZoneCost:
+def _cost(
+    order: Order, paid: Sequence[Order], trained: Sequence[tuple[Order, int]], budget: PrivacyBudget | None
+) -> ZoneCost:
     """Return what part of a zone's budget an answer takes, as its filter counts: on top of those that it paid for."""
     repeated = _asked(order) in {_asked(earlier) for earlier in paid}
     if budget is None:
@@ -113,6 +121,8 @@ def _cost(order: Order, paid: Sequence[Order], budget: PrivacyBudget | None) -> 
     before = accounting.zero()
     for earlier in paid:
         before = accounting.add(before, _curve(earlier))
+    for training, rounds in trained:
+        before = accounting.add(before, _spent(training, rounds))
     after = before if repeated else accounting.add(before, _curve(order))
     spent, total = (accounting.spent_micro(curve, budget) for curve in (before, after))
     return ZoneCost(
@@ -135,6 +145,12 @@ def _asked(order: Order) -> tuple[str, ...]:
 
 def _curve(order: Order) -> accounting.Curve:
     return accounting.zero() if order.query is None else curve_of(order.query)
+
+
+def _spent(order: Order, rounds: int) -> accounting.Curve:
+    """Return what some rounds of a private training cost."""
+    plan = order.training
+    return accounting.zero() if plan is None else accounting.paid(training_noise(plan).curve, rounds, plan.rounds)
 
 
 def _share(micro: int, budget: PrivacyBudget) -> int:

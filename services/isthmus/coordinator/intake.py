@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from isthmus.contracts.crossings import Kind
+from isthmus.contracts.crossings import Contributors, Kind
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.queries import Answer, primitives
 from isthmus.coordinator.progress import EvaluationDeclined, EvaluationIn, Fact, Held, Stopped, UpdateIn
@@ -17,6 +17,7 @@ from isthmus.proof import canonical, ids
 if TYPE_CHECKING:
     from isthmus.contracts.identifiers import SiteId
     from isthmus.contracts.inside import Delivery
+    from isthmus.contracts.orders import TrainingPlan
     from isthmus.contracts.queries import QueryPlan
     from isthmus.coordinator.progress import JobProgress
 
@@ -49,6 +50,14 @@ def judge(
     if delivery.crossing != ids.crossing_id(delivery.order, delivery.kind, own, delivery.slot):
         return None
     return _released(zone, delivery, unread)
+
+
+def weighed(delivery: Delivery, training: TrainingPlan | None) -> Delivery:
+    """Return a delivery with what its update weighs: as much in every zone, where the training is private."""
+    if delivery.kind is not Kind.MODEL_UPDATE or training is None or training.privacy is None:
+        return delivery
+    fixed = training.privacy.vehicles
+    return delivery.model_copy(update={"contributors": Contributors(vehicles=fixed, windows=fixed)})
 
 
 def read_answer(plan: QueryPlan, payload: bytes) -> Answer:

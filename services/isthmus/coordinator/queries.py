@@ -103,7 +103,8 @@ class Queries:
         asked = as_job(request, plan)
         orders = make_orders(asked, dict(self._recipes), job=UNASKED, issuer=self._site, now=self._clock.now())
         paid = {order.zone: self._store.paid(order.zone) for order in orders}
-        explained = explain(plan, columns, orders, paid=paid, budgets=self._budgets)
+        trained = {order.zone: self._store.trained(order.zone) for order in orders}
+        explained = explain(plan, columns, orders, paid=paid, trained=trained, budgets=self._budgets)
         slots = slot_checks(plan.slot_s, (order.zone for order in orders), self._minimum_slots)
         return explained.model_copy(update={"checks": (*explained.checks, *slots)})
 

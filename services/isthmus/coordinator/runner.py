@@ -20,7 +20,7 @@ from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code, Fault, IsthmusError, Refusal
 from isthmus.contracts.orders import Evaluation
 from isthmus.contracts.queries import Answer
-from isthmus.coordinator.intake import judge, read_answer
+from isthmus.coordinator.intake import judge, read_answer, weighed
 from isthmus.coordinator.job_run import JobRun
 from isthmus.coordinator.pauses import Pause
 from isthmus.coordinator.progress import UpdateIn, awaits
@@ -149,6 +149,8 @@ class Runner:
             await asyncio.to_thread(self._store.ignore, delivery)
             return
         job, zone = place
+        if delivery.kind is Kind.MODEL_UPDATE and delivery.event == "crossing":
+            delivery = weighed(delivery, (await asyncio.to_thread(self._store.request, job)).training)
         brought = await self._brought(delivery, job)
         unread = brought if isinstance(brought, Code) else None
         progress = await asyncio.to_thread(self._store.progress, job)

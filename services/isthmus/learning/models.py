@@ -1,4 +1,4 @@
-"""The forecaster in jax: what it computes. Only this module and `train` import jax.
+"""The forecaster in jax: what it computes. Only this module, `train` and `private` import jax.
 
 Outside, weights are named numpy arrays; inside, a pytree of the same names.
 """

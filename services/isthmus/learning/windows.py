@@ -154,18 +154,25 @@ def concatenate(parts: Sequence[Windows]) -> Windows:
     )
 
 
-def split_by_vehicle(windows: Windows, held_out: int, salt: str) -> tuple[Windows, Windows]:
+def split_by_vehicle(windows: Windows, held_out: int, salt: str, *, least: int = 1) -> tuple[Windows, Windows]:
     """Set `held_out` vehicles aside: those whose SHA-256 of salt and pseudonym is smallest.
 
     Which vehicles they are does not depend on the order of the windows or on how many a vehicle has.
+
+    Args:
+        windows: of all vehicles.
+        held_out: how many to set aside.
+        salt: what their hashes are drawn with.
+        least: how many must be left to train on. With 0 nothing is refused for want of vehicles: all there are may be
+            set aside. Who chooses `held_out` would learn from a refusal how many there are.
 
     Returns:
         The windows to train on, and those of the vehicles held out.
 
     Raises:
-        Refusal: INPUT_INVALID, when no vehicle would be left to train on.
+        Refusal: INPUT_INVALID, when fewer vehicles than `least` would be left to train on.
     """
-    if not 0 <= held_out < len(windows.vehicle_names):
+    if held_out < 0 or (least and held_out + least > len(windows.vehicle_names)):
         raise Refusal(
             Code.INPUT_INVALID,
             f"Cannot hold out {held_out} of {len(windows.vehicle_names)} vehicles.",

@@ -10,9 +10,10 @@ Rules:
    picks, or at order infinity (pure epsilons added up). Both are fixed before the first question: "some order of many"
    would let questions that follow answers pick the order, and cost a share of delta each. Infinity costs none: where
    the pure sum holds, the loss is never more. All is rounded against whoever asks.
-4. One answer whose curve is a straight line through nothing, rho at every order, is of Gaussian noise: then its loss
-   distribution is known, and what it means at its own delta is less than by rule 2 (`proof.loss`). The filter makes no
-   use of this: where answers choose the questions, only curves add up.
+4. One answer whose curve is a straight line through nothing, rho at every order, is of Gaussian noise, and so is one
+   training, whose rounds have one noise that was fixed before the first. Then the loss distribution is known, and what
+   it means at its own delta is less than by rule 2 (`proof.loss`). The filter makes no use of this: where answers
+   choose the questions, only curves add up.
 5. At order infinity the Gaussian has no bound: `UNBOUNDED` stands for it, and whatever reaches that means nothing.
 """
 
@@ -75,6 +76,19 @@ def subtract(whole: Curve, part: Curve) -> Curve:
     return left
 
 
+def paid(whole: Curve, rounds: int, of: int) -> Curve:
+    """Return what some rounds of a training cost, `of` which cost `whole`, rounded up.
+
+    A divergence that says nothing for all rounds says nothing for one of them.
+
+    >>> paid((10, UNBOUNDED), 1, 3) == (4, UNBOUNDED)
+    True
+    >>> paid((10, UNBOUNDED), 0, 3)
+    (0, 0)
+    """
+    return tuple(UNBOUNDED if rounds and each >= UNBOUNDED else -(-each * rounds // of) for each in whole)
+
+
 def epsilon_micro(spent: Curve, delta_exponent: int) -> int:
     """Return the smallest epsilon, in millionths and rounded up, that `spent` means at delta = 10^-delta_exponent.
 
@@ -126,13 +140,15 @@ def filter_order(budget: PrivacyBudget) -> float:
 
 
 def _gaussian_rho(answer: Curve) -> float | None:
-    """Return the slope of a curve that is a straight line, as `curve` rounds it; None where it is none."""
-    finite = answer[:-1]
-    if answer[-1] != UNBOUNDED or not min(finite) > 0 or max(finite) >= UNBOUNDED:
+    """Return the slope of a curve that is a straight line, as `curve` rounds and ends it; None where it is none."""
+    finite = [(rdp, alpha) for rdp, alpha in zip(answer, ALPHAS, strict=True) if rdp < UNBOUNDED]
+    ended = [alpha for rdp, alpha in zip(answer, ALPHAS, strict=True) if rdp == UNBOUNDED]
+    if not finite or math.inf not in ended or len(finite) + len(ended) < len(ALPHAS) or min(finite)[0] <= 0:
         return None
-    least = max((rdp - 1) / alpha for rdp, alpha in zip(finite, ALPHAS, strict=False))
-    most = min(rdp / alpha for rdp, alpha in zip(finite, ALPHAS, strict=False))
-    return most / NANO if least <= most * (1 + SLACK) else None
+    least = max((rdp - 1) / alpha for rdp, alpha in finite)
+    most = min(rdp / alpha for rdp, alpha in finite)
+    straight = least <= most * (1 + SLACK) and min(ended) * most * (1 + SLACK) >= UNBOUNDED
+    return most / NANO if straight else None
 
 
 def _epsilon(rdp_nano: int, alpha: float, delta_exponent: int) -> float:

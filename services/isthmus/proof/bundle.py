@@ -14,6 +14,7 @@ from isthmus.contracts.evidence import KindTotal, LogVerdict, Report, SiteVerdic
 from isthmus.contracts.ledger import Log
 from isthmus.contracts.wire import MAX_INTEGER
 from isthmus.proof import (
+    bundle_budget,
     bundle_crossings,
     bundle_ledgers,
     bundle_orders,
@@ -35,8 +36,8 @@ NOT_CLAIMED = (
     "That nothing else crossed: how many unlogged bytes there can have been, an independent capture alone can say.",
     "That the bundle is the newest: entries that no peer holds a head of yet could still be rewritten by their border.",
     "Less than the information bound: it is payload bits. Timing, counts, refusals and notices are not in it.",
-    "Differential privacy of updates and evaluations: clipping, bands and minimum numbers are disclosure control.",
-    "That an answer's noise is the one its charge stands for, or that compute bounded each vehicle: borders say so.",
+    "Differential privacy of evaluations, or of updates whose order states no epsilon: those are disclosure control.",
+    "That noise is the one its charge stands for, or that compute bounded each vehicle: borders say so.",
     "That an order ran on the chips that its keys were released to: compute says so.",
     "That algorithms and plans are fit: payloads and programs are not in a bundle; policy is not decided again.",
     "That a border's host was honest: its root can read what passed and feed policy wrong facts.",
@@ -70,6 +71,7 @@ def verify(evidence: Mapping[str, bytes], roots: Roots) -> Report:
         bundle_orders.check_orders(book, ledger, diary, found)
         bundle_orders.check_budgets(book, ledger, diary, found)
         bundle_terms.check(book, ledger, diary, found)
+        bundle_budget.check(book, ledger, diary)
         bundle_statistics.check(book, ledger, diary, found)
         votes = bundle_releases.read_votes(book, ledger, diary, nobody)
         bundle_releases.check_releases(book, ledger, diary, votes, found)

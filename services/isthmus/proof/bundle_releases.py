@@ -22,7 +22,7 @@ from isthmus.contracts.evidence import Examined, FindingCode
 from isthmus.contracts.ledger import Log
 from isthmus.contracts.queries import Mode
 from isthmus.contracts.roster import PersonRole
-from isthmus.proof import approvals, canonical, signing
+from isthmus.proof import approvals, bundle_budget, canonical, signing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,6 +42,9 @@ CHECKS: Mapping[Kind, frozenset[Check]] = {
     Kind.AGGREGATE: frozenset({Check.SCHEMA, Check.BANDED, Check.CONTRIBUTORS}),
 }
 """What a release of a kind must have been checked for."""
+
+PRIVATE = frozenset({Check.SCHEMA, Check.FINITE, Check.CLIPPED, Check.NOISED})
+"""What an update of a private training must have been checked for. How many stand behind it is told to nobody."""
 
 CONTROLLED = frozenset({Check.SCHEMA, Check.DISCLOSURE_CONTROLLED, Check.CONTRIBUTORS})
 """What an answer must have been checked for that differential privacy does not protect."""
@@ -203,6 +206,10 @@ def _check_told(book: Book, ledger: Ledger, diary: Diary, c: Crossing) -> None:
         _at(book, FindingCode.LINEAGE_INCOMPLETE, c, "its lineage is not its zone")
     if order is not None and order.query is not None and order.query.mode is Mode.DP:
         return  # its protection is noise (`bundle_terms`, `bundle_statistics`)
+    if manifest.kind is Kind.MODEL_UPDATE and bundle_budget.private(order) is not None:
+        if manifest.contributors is not None or not set(manifest.checks) >= PRIVATE:
+            _at(book, FindingCode.CHECKS_MISSING, c, "checks are missing, or it tells a number of contributors")
+        return
     contributors = manifest.contributors
     banded = (
         contributors is not None

@@ -101,10 +101,11 @@ def _check_asked_for(book: Book, c: Crossing, order: Order) -> None:
 
 
 def _protected(manifest: Manifest, order: Order) -> bool:
-    """Tell whether a release says that it was clipped or banded as its order wants it."""
+    """Tell whether a release says that it was clipped, banded or noised as its order wants it."""
     done = {(event.mechanism, event.parameter) for event in manifest.privacy}
     if manifest.kind is Kind.MODEL_UPDATE:
-        return ("l2_clip", order.clip_norm_micro) in done
+        clipped = ("l2_clip", order.clip_norm_micro) in done
+        return clipped and bundle_statistics.update_protected(manifest, order.training)
     if manifest.kind is Kind.AGGREGATE:
         if order.query is not None:
             return bundle_statistics.protected(manifest, order.query)

@@ -14,7 +14,10 @@ Rules:
 4. A run depends on the order, the files and the model it is sent: the same again gives the same bytes.
 5. When a run is closed its windows are dropped. Nothing of it is written anywhere.
 6. The private half of a run's key stays where it was made, and is dropped as soon as the files are open.
-7. A run whose machine is gone is lost as a whole (`RunLost`): none of its work counts, and the order may be opened
+7. Of a private plan, a round's update is the exact sum of what each training vehicle changes by itself
+   (`learning.private`, `learning.sums`): the border adds the noise. Nothing of it depends on how files are laid out.
+   It never fails for want of vehicles: who orders it chooses how many are held out, and would learn how many there are.
+8. A run whose machine is gone is lost as a whole (`RunLost`): none of its work counts, and the order may be opened
    again, with new keys.
 """
 
@@ -27,9 +30,9 @@ from typing import TYPE_CHECKING, Protocol
 from isthmus.contracts.crossings import Contributors
 from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import Name
-from isthmus.contracts.orders import Algorithm, Evaluation, Figures, Predictor
+from isthmus.contracts.orders import GRAIN, Algorithm, Evaluation, Figures, Predictor
 from isthmus.contracts.raw_table import Group
-from isthmus.learning import algorithm, metrics, weights, windows
+from isthmus.learning import algorithm, metrics, sums, weights, windows
 from isthmus.proof.ids import file_aad, file_key_context, order_id
 from isthmus.proof.sealing import SealingKey
 from isthmus.zone.vault import open_group
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from isthmus.contracts.inside import FileGrant, KeyGrant
     from isthmus.contracts.keys import HpkeKey
     from isthmus.contracts.orders import Order, TrainingPlan
+    from isthmus.learning.private import Vehicles
     from isthmus.learning.train import Schedule, Trainer
     from isthmus.learning.weights import Weights
     from isthmus.learning.windows import Windows
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
 
 Buffer = bytes | bytearray | memoryview
 
+MICRO = 1e6
 CPU = Name("cpu")
 """The class of a machine without an accelerator."""
 
@@ -84,7 +89,7 @@ class Run(Protocol):
         ...
 
     def train(self, slot: int, base: Buffer) -> bytes:
-        """Train one round from `base`; return the difference to it."""
+        """Train one round from `base`; return the difference to it, or the sum of a private plan's vehicles."""
         ...
 
     def evaluate(self, slot: int, model: Buffer) -> Evaluation | None:
@@ -177,8 +182,11 @@ class InProcessOpening:
         key, self._key = _still_there(self._key), None
         parts = sorted((windows_of(file, key, self._store) for file in files), key=lambda part: part[0])
         together = windows.concatenate([part for _, part in parts])
-        training, held_out = windows.split_by_vehicle(together, self._plan.held_out_vehicles, self._plan.split_salt)
-        return InProcessRun(self._order.zone, self._plan, training, held_out)
+        plan = self._plan
+        training, held_out = windows.split_by_vehicle(
+            together, plan.held_out_vehicles, plan.split_salt, least=least_to_train(plan)
+        )
+        return InProcessRun(self._order.zone, plan, training, held_out)
 
     def close(self) -> None:
         """Drop the key."""
@@ -194,13 +202,16 @@ class InProcessRun:
         self._training: Windows | None = training
         self._held_out: Windows | None = held_out
         self._trainer: Trainer | None = None
+        self._vehicles: Vehicles | None = None
         self.contributors = _contributors(training)
         self.evaluators = _contributors(held_out)
 
     def train(self, slot: int, base: Buffer) -> bytes:
         """Train one round; the optimiser and the shuffling begin afresh from the plan's seed, the slot and the zone."""
-        start = _decoded(base)
-        trained = self._trained(start, f"round {slot}", self._plan.epochs, "constant")
+        start, purpose = _decoded(base), f"round {slot}"
+        if self._plan.privacy is not None:
+            return summed(self._by_vehicle(), self._plan, start, seed_of(self._plan.seed, self._zone, purpose))
+        trained = self._trained(start, purpose, self._plan.epochs, "constant")
         return weights.encode(weights.subtract(trained, start))
 
     def evaluate(self, slot: int, model: Buffer) -> Evaluation | None:
@@ -225,21 +236,30 @@ class InProcessRun:
 
     def close(self) -> None:
         """Drop the windows."""
-        self._training = self._held_out = self._trainer = None
+        self._training = self._held_out = self._trainer = self._vehicles = None
 
     def _trained(self, start: Weights, purpose: str, epochs: int, schedule: Schedule) -> dict[str, NDArray[np.float32]]:
         from isthmus.learning.train import Trainer  # noqa: PLC0415 -- jax takes 2 s: only who trains loads it
 
+        if self._training is not None and len(self._training) == 0:  # of a private plan: `least_to_train`
+            return dict(start)
         if self._trainer is None:
             self._trainer = Trainer(_still_open(self._training))
         return self._trainer.train(
             start,
             epochs=epochs,
             seed=seed_of(self._plan.seed, self._zone, purpose),
-            learning_rate=self._plan.learning_rate_micro / 1e6,
+            learning_rate=self._plan.learning_rate_micro / MICRO,
             batch_size=self._plan.batch_size,
             schedule=schedule,
         )
+
+    def _by_vehicle(self) -> Vehicles:
+        from isthmus.learning.private import Vehicles  # noqa: PLC0415 -- as above
+
+        if self._vehicles is None:
+            self._vehicles = Vehicles(_still_open(self._training))
+        return self._vehicles
 
     def _figures(self, predictor: Predictor, model: Weights) -> Figures | None:
         from isthmus.learning.models import predict  # noqa: PLC0415 -- as above
@@ -256,6 +276,27 @@ def seed_of(seed: int, zone: SiteId, purpose: str) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
+def summed(vehicles: Vehicles, plan: TrainingPlan, start: Weights, seed: int) -> bytes:
+    """Return the payload of one round of a private plan, from the model `start` and the round's seed.
+
+    Raises:
+        Refusal: `POLICY_DENIED`, when the plan has no privacy.
+    """
+    from isthmus.learning.private import VehicleLesson  # noqa: PLC0415 -- as above
+
+    if plan.privacy is None:
+        raise Refusal(Code.POLICY_DENIED, "The order does not ask for the sum over vehicles.")
+    lesson = VehicleLesson(
+        steps=plan.privacy.vehicle_steps,
+        seed=seed,
+        learning_rate=plan.privacy.vehicle_rate_micro / MICRO,
+        batch_size=plan.privacy.vehicle_batch,
+        norm=plan.privacy.vehicle_norm_micro / MICRO,
+        grain=GRAIN,
+    )
+    return sums.encode(vehicles.total(start, lesson))
+
+
 def plan_of(order: Order) -> TrainingPlan:
     """Return the plan of an order that the algorithm installed here can work on.
 
@@ -270,6 +311,11 @@ def plan_of(order: Order) -> TrainingPlan:
     if order.tensors != weights.MODEL_SCHEMA:
         raise Refusal(Code.SCHEMA_MISMATCH, "The order's model is not the algorithm's.")
     return order.training
+
+
+def least_to_train(plan: TrainingPlan) -> int:
+    """Return how many vehicles must be left to train on: none for a private plan, whose failing would tell of them."""
+    return 1 if plan.privacy is None else 0
 
 
 def granted_motion(order: Order, grant: KeyGrant) -> list[FileGrant]:

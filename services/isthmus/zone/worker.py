@@ -44,6 +44,7 @@ from isthmus.zone.plan import (
     steps_at,
 )
 from isthmus.zone.progress import Aggregate
+from isthmus.zone.quiet import quiet
 from isthmus.zone.results import ZoneResults, write_results
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class Worker:
         except BaseException:
             opening.close()
             raise
-        return _Opened(run, frozenset(file.file for grant in grants for file in grant.files))
+        return _Opened(quiet(standing.order, run), frozenset(file.file for grant in grants for file in grant.files))
 
     async def _granted(self, standing: Standing, run: Opening | Asking) -> list[KeyGrant]:
         """Have the border seal the order's keys to each part of a run, having told it of the chips of all parts."""

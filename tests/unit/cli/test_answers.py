@@ -135,13 +135,13 @@ def test_a_dry_run_says_what_is_gone_what_it_takes_and_where_it_does_not_fit() -
     small = PrivacyBudget(epsilon_micro=1_500_000, delta_exponent=6)
     other, _ = plan_of(question(sql="SELECT count(*) FROM minutes"))
     paid = [order.model_copy(update={"query": other}) for order in orders[:1]]
-    found = explain(plan, columns, orders, paid={CN: paid}, budgets={CN: small, US: small})
+    found = explain(plan, columns, orders, paid={CN: paid}, trained={}, budgets={CN: small, US: small})
     china, texas = [line for line in printed(*explained(found)).splitlines() if "epsilon 1 (delta 1e-6)" in line]
     assert "66.7 %" in china.split("epsilon 1.5 (delta 1e-6)")[1]
     assert china.rstrip().endswith(": more than is left")
     assert "0.0 %" in texas
     assert "more than" not in texas
-    again = explain(plan, columns, orders, paid={CN: orders[:1], US: orders[1:]}, budgets={CN: small})
+    again = explain(plan, columns, orders, paid={CN: orders[:1], US: orders[1:]}, trained={}, budgets={CN: small})
     assert printed(*explained(again)).count("nothing: asked before") == 2
 
 

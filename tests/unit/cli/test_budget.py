@@ -31,5 +31,11 @@ def test_what_is_gone_is_shown_zone_by_zone(
     assert main.run(["ledger", "budget", "--home", str(pair.home)]) == Exit.OK
     shown = capsys.readouterr().out.split()
     assert {"1e-6)", "16", "1", "15"} <= set(shown)  # of 16, 1 is gone and 15 are left
-    assert "hq answers no questions." in " ".join(shown)
+    assert "hq has no budget." in " ".join(shown)
+
+    pair.train(CN, JobId("job-00000000000000dd"), rounds=2, handed_in=1)
+    assert main.run(["ledger", "budget", "--home", str(pair.home), "--json"]) == Exit.OK
+    after = json.loads(capsys.readouterr().out)["sites"][CN]
+    assert (after["trainings"], after["answered"], after["unprotected"]) == (1, 1, 0)
+    assert after["epsilon_micro"] > 2_000_000
     pair.close()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from isthmus.cli import defaults, federation
 from isthmus.cli.homes import Home
-from isthmus.cli.jobs import demo_job, read_job
+from isthmus.cli.jobs import demo_job, privacy_of, promise, read_job
 from isthmus.contracts.errors import Code, Fault, Refusal
 from isthmus.contracts.identifiers import PersonId, SiteId
 from isthmus.contracts.jobs import JobRequest
+from isthmus.contracts.orders import TrainingPrivacy
 from isthmus.learning import algorithm
 from isthmus.proof import canonical
 
@@ -64,6 +66,50 @@ def test_the_default_job_covers_the_zones_of_the_roster(tmp_path: Path) -> None:
     home = Home.open(tmp_path / "home")
     assert demo_job(home) == defaults.training_job(SiteId("hq"), ZONES)
     assert home.engineer() == PersonId("maya.engineer")
+
+
+def test_the_default_job_trains_privately_where_that_is_asked_for() -> None:
+    privacy = privacy_of(4.0, None, 1.0, 200)
+    assert privacy == TrainingPrivacy(
+        epsilon_micro=4_000_000, delta_exponent=6, vehicle_norm_micro=1_000_000, vehicles=200
+    )
+    job = defaults.training_job(SiteId("hq"), ZONES, privacy=privacy)
+    assert job.training is not None
+    assert job.training.privacy == privacy
+    assert canonical.load(JobRequest, canonical.dump(job)) == job
+    assert "epsilon 4 (delta 1e-6)" in promise(privacy)
+    assert privacy_of(None, None, None, None) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (4.0, None, None, None),
+        (None, 6, None, None),
+        (None, None, 1.0, 200),
+        (4.0, 6, 1.0, None),
+        (0.0, None, 1.0, 200),
+        (float("inf"), None, 1.0, 200),
+        (float("nan"), None, 1.0, 200),
+        (4.0, 5, 1.0, 200),
+        (4.0, None, -1.0, 200),
+        (4.0, None, 1.0, 0),
+    ],
+)
+def test_a_part_of_a_privacy_or_one_out_of_bounds_is_a_usage_error(said: tuple[Any, Any, Any, Any]) -> None:
+    with pytest.raises(typer.BadParameter, match="private training"):
+        privacy_of(*said)
+
+
+def test_a_file_says_itself_that_it_is_private(tmp_path: Path) -> None:
+    text = "[training.privacy]\nepsilon_micro = 4_000_000\ndelta_exponent = 6\n"
+    (tmp_path / "job.toml").write_text(TOML + text + "vehicle_norm_micro = 1_000_000\nvehicles = 200\n")
+    job = read_job(tmp_path / "job.toml")
+    assert job.training is not None
+    assert job.training.privacy == privacy_of(4.0, 6, 1.0, 200)
+    (tmp_path / "job.toml").write_text(TOML + text + "vehicle_norm_micro = 1_000_000\n")
+    with pytest.raises(Refusal, match=r"training\.privacy\.vehicles"):
+        read_job(tmp_path / "job.toml")
 
 
 def test_the_reference_page_shows_the_default_job(tmp_path: Path) -> None:

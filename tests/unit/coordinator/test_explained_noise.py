@@ -17,7 +17,7 @@ MANY = ", ".join(f"variance({measure.name})" for measure in TABLES[TableName.DRI
 
 def checks(**changes: object) -> tuple[str, ...]:
     plan, columns = plan_of(question(**changes))
-    return explain(plan, columns, (), paid={}, budgets={}).checks
+    return explain(plan, columns, (), paid={}, trained={}, budgets={}).checks
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isthmus.border.keeper import privacy
+from isthmus.border.keeper import privacy, training_privacy
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import OrderId
 from isthmus.contracts.ledger import OrderClosed
@@ -80,6 +80,7 @@ def close_expired(desk: Desk, tx: Transaction, peer: SiteId) -> None:
 def close(desk: Desk, tx: Transaction, order: OrderRow, reason: Literal["complete", "expired", "failed"]) -> None:
     """Close an order and return what it never used."""
     privacy.order_closed(desk, tx, order)
+    training_privacy.order_closed(desk, tx, order)
     tx.execute("UPDATE orders SET state = ? WHERE id = ?", reason, order.id)
     desk.record(
         tx,

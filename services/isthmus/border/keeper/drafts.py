@@ -88,7 +88,9 @@ class Drafts:
             issued_at=origin.now,
             expires_at=order.expires_at,
         )
-        return Draft(manifest, key, header.contributors, plaintext)
+        # Of a private training's update not even the zone's policy is told how many vehicles there are.
+        exact = None if payloads.is_private(order, header.kind) else header.contributors
+        return Draft(manifest, key, exact, plaintext)
 
     def insert(self, tx: Transaction, draft: Draft) -> None:
         """Make a draft durable: its row, its order's row where it is one, its charge, its entry."""

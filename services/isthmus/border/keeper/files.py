@@ -11,7 +11,7 @@ import hmac
 import secrets
 from typing import TYPE_CHECKING
 
-from isthmus.border.keeper import privacy
+from isthmus.border.keeper import privacy, training_privacy
 from isthmus.border.keeper.key_facts import key_facts, note_accelerators
 from isthmus.border.keeper.policy import Refuse, Release
 from isthmus.contracts.crossings import Kind
@@ -188,6 +188,7 @@ class FilesDesk:
         """Seal the keys to the run, and log it with what compute said of its chips."""
         desk = self._desk
         privacy.keys_go_out(tx, order.id)
+        training_privacy.keys_go_out(tx, order.id)
         files = [s for s in self._files(tx, order.order.dataset) if s.group in request.groups]
         grants = tuple(self._grant(sidecar, request) for sidecar in files)
         note_accelerators(tx, order.id, request)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from isthmus.border.keeper import budget, payloads, privacy
+from isthmus.border.keeper import budget, payloads, privacy, training_privacy
 from isthmus.border.keeper.desk import manifest_of, verified_manifest
 from isthmus.border.keeper.inbound_facts import inbound_facts
 from isthmus.border.keeper.opening import Opened, open_payload, plain_of
@@ -259,6 +259,8 @@ class InboundDesk:
             return decision.code, decision.rules
         if isinstance(decision, Hold):  # nothing that comes in waits for officers yet
             return Code.POLICY_DENIED, decision.rules
+        if manifest.kind is Kind.ORDER and training_privacy.overdraws(desk, tx, order):  # whatever packs there are
+            return Code.BUDGET_EXHAUSTED, decision.rules
         if manifest.kind is Kind.ORDER:
             tx.execute(
                 "INSERT INTO orders VALUES(?, 'in', ?, ?, ?, 'open', ?, 0)",
@@ -273,6 +275,7 @@ class InboundDesk:
                 OrderAccepted(order=manifest.order, job=order.job, peer=peer, reserved_bits=reserve, at=desk.now(tx)),
             )
             privacy.order_accepted(desk, tx, manifest.order, order)
+            training_privacy.order_accepted(desk, tx, manifest.order, order)
         if manifest.kind in RELEASES:
             named = json.dumps(list(manifest.recipients))
             for site in manifest.lineage:

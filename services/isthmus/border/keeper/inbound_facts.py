@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from isthmus.border.keeper import budget, privacy
+from isthmus.border.keeper import budget, payloads, privacy, training_privacy
 from isthmus.contracts.crossings import Kind, Manifest
 from isthmus.contracts.facts import Action, Facts
 from isthmus.proof.ids import catalogue_digest
@@ -48,9 +48,9 @@ def inbound_facts(desk: Desk, tx: Transaction, peer: SiteId, manifest: Manifest,
         outputs=frozenset(order.outputs),
         algorithm_registered=order.algorithm in desk.genesis.algorithms,
         dataset_frozen=frozen is not None,
-        mode=order.query.mode if order.query else "",
+        mode=payloads.mode_of(order, manifest.kind),
         catalogue_known=order.query is not None and order.query.catalogue == catalogue_digest(),
-        within_privacy_budget=is_order and privacy.fits(desk, tx, order),
+        within_privacy_budget=is_order and (privacy.fits(desk, tx, order) or training_privacy.fits(desk, tx, order)),
         slot_s=order.query.slot_s if order.query else 0,
         minimum_slot_s=desk.genesis.minimum_slot_s,
         permitted_accelerators=frozenset(desk.genesis.accelerators),

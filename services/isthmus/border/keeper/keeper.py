@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 from isthmus.border.halves import SealedCrossing
-from isthmus.border.keeper import budget
+from isthmus.border.keeper import budget, training_privacy
 from isthmus.border.keeper.desk import manifest_of
 from isthmus.border.keeper.files import FilesDesk
 from isthmus.border.keeper.heads import HeadsDesk
@@ -204,12 +204,13 @@ class Keeper:
                 raise Refusal(Code.ORDER_UNKNOWN, "No accepted order has this id.")
             if not order.is_open or self.statistics.put_off(tx, order, closing.code):
                 return
+            told = training_privacy.told(tx, order, closing.code)
             budget.close(self._desk, tx, order, "failed" if closing.code else "complete")
-            if closing.code:
+            if told:
                 late = order.order.query is not None and self._desk.expires(order.order, self._desk.now(tx))
                 row = tx.row("SELECT id FROM crossing WHERE order_id = ? AND kind = 'order'", order.id)
                 if row is not None:
-                    self.outbound.notify(tx, order.id, CrossingId(row["id"]), Code.EXPIRED if late else closing.code)
+                    self.outbound.notify(tx, order.id, CrossingId(row["id"]), Code.EXPIRED if late else told)
 
     def opening(self, peer: SiteId) -> Opening:
         """Return what this side states when the link opens."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from isthmus.border.keeper import payloads
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.facts import UNKNOWN_ACCELERATOR, Action, Facts
 from isthmus.proof.ids import catalogue_digest
@@ -42,7 +43,7 @@ def key_facts(desk: Desk, tx: Transaction, row: OrderRow, request: KeyRequest) -
         outputs=frozenset(order.outputs),
         algorithm_registered=order.algorithm in desk.genesis.algorithms,
         dataset_frozen=frozen is not None,
-        mode=order.query.mode if order.query else "",
+        mode=payloads.mode_of(order, Kind.ORDER),
         catalogue_known=order.query is not None and order.query.catalogue == catalogue_digest(),
         slot_s=order.query.slot_s if order.query else 0,
         minimum_slot_s=desk.genesis.minimum_slot_s,

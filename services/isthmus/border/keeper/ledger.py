@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from isthmus.contracts.ledger import CrossingEntry, InternalEntry, Log
 
+FORMAT = 1
+"""What the entries and orders in a file look like: another number with every release that reads them otherwise."""
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry(log TEXT, idx INTEGER, data BLOB NOT NULL, PRIMARY KEY(log, idx)) STRICT;
 CREATE TABLE IF NOT EXISTS node(log TEXT, level INTEGER, idx INTEGER, hash BLOB NOT NULL,
@@ -80,6 +83,8 @@ CREATE TABLE IF NOT EXISTS question(
 CREATE INDEX IF NOT EXISTS question_by_state ON question(state, due);
 CREATE INDEX IF NOT EXISTS question_answered ON question(about, mode) WHERE state = 'released';
 CREATE INDEX IF NOT EXISTS question_by_snapshot ON question(dataset, snapshot, mode) WHERE state = 'released';
+CREATE TABLE IF NOT EXISTS training(
+  order_id TEXT PRIMARY KEY, rounds INTEGER NOT NULL, curve TEXT NOT NULL, state TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS privacy_use(one INTEGER PRIMARY KEY CHECK(one = 1), curve TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS latest_time(one INTEGER PRIMARY KEY CHECK(one = 1), at INTEGER NOT NULL) STRICT;
 """
@@ -175,10 +180,10 @@ class LedgerStore:
         self._current: Transaction | None = None
         try:
             self._db = _connect(path)
-            _require_own_tables(self._db)
+            is_new = _require_own_tables(self._db)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(SCHEMA)
+            self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;" if is_new else SCHEMA)
             self._reader = _connect(path)
             self._reader.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:
@@ -265,25 +270,28 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _require_own_tables(db: sqlite3.Connection) -> None:
-    """Hold the tables that a file has to those of this release; one that lacks some gets them.
+def _require_own_tables(db: sqlite3.Connection) -> bool:
+    """Hold what a file has to this release; one that lacks tables gets them. Tell whether it is a new one.
 
     Raises:
-        Fault: `CONFIGURATION`: it has other columns or tables. Nothing was changed.
+        Fault: `CONFIGURATION`: it is of another format, or has other columns or tables. Nothing was changed.
     """
     blank = sqlite3.connect(":memory:")
     blank.executescript(SCHEMA)
     own, found = _columns(blank), _columns(db)
     blank.close()
     strange = sorted(table for table in found if found[table] != own.get(table))
-    if strange:
+    (written,) = db.execute("PRAGMA user_version").fetchone()
+    if strange or (found and written != FORMAT):
+        why = f"Its tables are others: {', '.join(strange)}." if strange else f"Its format is {written}, not {FORMAT}."
         db.close()
         raise Fault(
             Code.CONFIGURATION,
             "The ledger was written by another release, and this one does not read it.",
-            why=f"Its tables are others: {', '.join(strange)}.",
+            why=why,
             remedy="Run the release that wrote it. Nothing was changed.",
         )
+    return not found
 
 
 def _columns(db: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:

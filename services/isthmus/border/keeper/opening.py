@@ -12,6 +12,7 @@ from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest, SiteId
 from isthmus.contracts.orders import Order
 from isthmus.privacy.mechanism import curve_of
+from isthmus.privacy.training import noise_of
 from isthmus.proof import canonical, sealing
 from isthmus.proof.canonical import from_base64
 from isthmus.proof.ids import content_context, order_id
@@ -79,6 +80,8 @@ def _checked(
         raise Refusal(Code.ID_MISMATCH, "The crossing names another job than its order.")
     if not expects(row.order, manifest.kind, manifest.slot):
         raise Refusal(Code.SLOT_UNEXPECTED, f"The order has no {manifest.kind} at slot {manifest.slot}.")
+    if payloads.is_private(row.order, manifest.kind) and manifest.contributors is not None:
+        raise Refusal(Code.SCHEMA_MISMATCH, "An update of a private training tells a number of contributors.")
     plain = plain_of(desk, manifest, sealed)
     checked = payloads.opened(row.order, manifest.kind, manifest.slot, plain)
     notice = canonical.load(Notice, bytes(plain)) if manifest.kind is Kind.NOTICE else None
@@ -103,6 +106,9 @@ def _order(desk: Desk, peer: SiteId, manifest: Manifest, sealed: Iterable[Buffer
         raise Refusal(Code.EXPIRED, "The order's time is over.")
     if manifest.expires_at != order.expires_at:
         raise Refusal(Code.ID_MISMATCH, "The order ends at another time than its manifest.")
+    # What cannot be noised has no price: refused with a code, like any other order.
     if order.query is not None:
-        curve_of(order.query)  # what cannot be noised has no price: refused with a code, like any other order
+        curve_of(order.query)
+    if order.training is not None and order.training.privacy is not None:
+        noise_of(order.training)
     return Opened(order, frozenset(), bytearray(body))

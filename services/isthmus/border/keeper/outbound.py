@@ -1,6 +1,7 @@
 """The way out: a candidate becomes a sealed crossing, is held, or is refused.
 
-1. The candidate is checked against its order, clipped or banded, and encrypted once; the sealed bytes are synced.
+1. The candidate is checked against its order, clipped, banded or noised, and encrypted once; the sealed bytes are
+   synced. A repeat is known before noise is drawn, by the exact candidate: one noised version leaves, never two.
 2. `drafted`: its row and its charge are durable.
 3. Policy decides on facts from the ledger: seal, hold for officers, or refuse.
 4. The manifest is signed and logged in the transaction that moves the state. Only then can it be sent, and a retry
@@ -70,9 +71,12 @@ class OutboundDesk:
         with self._desk.store.reading() as tx:
             order = self.order_of(tx, header, payload)
             self._require_inputs(tx, header)
+        exact = Digest.of(payload) if payloads.is_private(order, header.kind) else None
+        if exact is not None and (done := self._repeated(crossing, exact)):
+            return done
         checked = self._checked(order, header, crossing, payload)
-        plaintext = Digest.of(checked.data)
-        if done := self._repeated(crossing, plaintext):
+        plaintext = exact or Digest.of(checked.data)
+        if exact is None and (done := self._repeated(crossing, plaintext)):
             return done
         with self._desk.store.reading() as tx:
             origin = self._origins.of(tx, order, header)

@@ -53,7 +53,7 @@ def outbound_facts(
         minimum_vehicles=payloads.minimum_vehicles(order.order, manifest.kind) if order else 2**53,
         bits=manifest.information_bits,
         bits_left=int(charged["bits"]) if charged else 0,
-        mode=order.order.query.mode if order and order.order.query else "",
+        mode=payloads.mode_of(order.order, manifest.kind) if order else "",
         slot_s=order.order.query.slot_s if order and order.order.query else 0,
         minimum_slot_s=desk.genesis.minimum_slot_s,
         accelerators=accelerators_of(tx, manifest.order) if release else frozenset({UNKNOWN_ACCELERATOR}),

@@ -1,7 +1,7 @@
-"""What a payload must be before it is sealed, and again when it has been opened. Pure: bytes and an order in.
+"""What a payload must be before it is sealed, and again when it has been opened: bytes and an order in.
 
-Every check is against the order that the ledger holds. Exact figures go in; what comes out is clipped or banded and
-may cross.
+Every check is against the order that the ledger holds. Exact figures go in; what comes out is clipped, banded or noised
+and may cross. All is pure but the noise of a private training's update: it is drawn anew each time.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from isthmus.border.keeper import questions
 from isthmus.contracts.bands import VEHICLE_BAND, WINDOW_BAND, band_contributors, band_evaluation
 from isthmus.contracts.crossings import Check, Contributors, Kind, Notice, PrivacyEvent
 from isthmus.contracts.errors import Code, Refusal
-from isthmus.contracts.orders import Evaluation, Order
+from isthmus.contracts.orders import GRAIN, Evaluation, Order, TrainingPlan, TrainingPrivacy
 from isthmus.contracts.queries import Mode
 from isthmus.contracts.tensors import MAX_ELEMENTS
-from isthmus.learning import weights
+from isthmus.learning import sums, weights
+from isthmus.privacy import noise
+from isthmus.privacy.training import noise_of
 from isthmus.proof import canonical
 
 Buffer = bytes | bytearray | memoryview
@@ -36,7 +38,7 @@ class Checked:
         data: the bytes to seal.
         checks: what was checked of them.
         privacy: the protections that were applied to them, here.
-        contributors: banded, where there are any.
+        contributors: banded, where there are any to be told.
     """
 
     data: Buffer
@@ -79,19 +81,39 @@ def cost(order: Order, kind: Kind) -> int:
     return 8 * questions.answer_limit(order.query) if order.query else EVALUATION_RESERVE_BITS
 
 
+def is_private(order: Order, kind: Kind) -> bool:
+    """Tell whether `kind` under `order` is an update that the border noises."""
+    return kind is Kind.MODEL_UPDATE and order.training is not None and order.training.privacy is not None
+
+
+def mode_of(order: Order, kind: Kind) -> str:
+    """Return what protects vehicles in a crossing: a question's mode, `dp` for a private training, else nothing.
+
+    A private training's order and updates are under `dp`; its evaluations are not protected.
+    """
+    if order.query is not None:
+        return order.query.mode.value
+    private = is_private(order, Kind.MODEL_UPDATE) and kind in {Kind.ORDER, Kind.MODEL_UPDATE}
+    return Mode.DP.value if private else ""
+
+
 def minimum_vehicles(order: Order, kind: Kind) -> int:
     """Return how many vehicles must stand behind a release."""
+    if is_private(order, kind):
+        return 0
     if order.query is not None:
         return 0 if order.query.mode is Mode.DP else VEHICLE_BAND
     return order.evaluation.minimum_vehicles if kind is Kind.AGGREGATE and order.evaluation else VEHICLE_BAND
 
 
 def to_release(order: Order, kind: Kind, slot: int, data: Buffer, exact: Contributors | None) -> Checked:
-    """Check a candidate that derives from data, and clip or band it.
+    """Check a candidate that derives from data, and clip, band or noise it.
 
     Raises:
         Refusal: it is not what the order asked for.
     """
+    if is_private(order, kind) and order.training and order.training.privacy:
+        return _noised(order, order.training, order.training.privacy, data)
     if exact is None:
         raise Refusal(Code.TOO_FEW_CONTRIBUTORS, "A release says how many vehicles stand behind it.")
     if kind is Kind.MODEL_UPDATE:
@@ -113,6 +135,28 @@ def to_release(order: Order, kind: Kind, slot: int, data: Buffer, exact: Contrib
             band_contributors(exact),
         )
     raise Refusal(Code.PERMIT_MISSING, f"No {kind} leaves without an authority's permit.")
+
+
+def _noised(order: Order, plan: TrainingPlan, privacy: TrainingPrivacy, data: Buffer) -> Checked:
+    """Make the update of a private training of its vehicles' exact sum: noise, division, clipping.
+
+    No number of contributors: even a banded one would be a release that nobody paid for.
+    """
+    exact: list[int] = sums.decode(data, order.tensors).tolist()
+    noised = noise.add(exact, "discrete_gaussian", noise_of(plan).deviation_micro)
+    norm = privacy.vehicle_norm_micro / MICRO
+    update, _ = weights.clip(
+        sums.released(noised, order.tensors, norm, GRAIN, privacy.vehicles), order.clip_norm_micro / MICRO
+    )
+    return Checked(
+        weights.encode(update),
+        tuple(sorted((Check.SCHEMA, Check.FINITE, Check.CLIPPED, Check.NOISED))),
+        (
+            PrivacyEvent(mechanism="vehicle_clip", parameter=privacy.vehicle_norm_micro, enforced_by="zone"),
+            PrivacyEvent(mechanism="differential_privacy", parameter=privacy.epsilon_micro, enforced_by="border"),
+            PrivacyEvent(mechanism="l2_clip", parameter=order.clip_norm_micro, enforced_by="border"),
+        ),
+    )
 
 
 def to_send(order: Order, kind: Kind, data: Buffer) -> Checked:

@@ -1,5 +1,7 @@
 """The privacy budget of the vehicles behind this border: reserved by questions, spent by answers, never renewed.
 
+Private trainings draw from the same one (`keeper.training_privacy`).
+
 Rules:
 1. A question reserves what its answer will cost when its order is accepted, in that transaction: the budget is the
    genesis' own, and orders are added up by a Renyi filter, which holds however the next question was chosen.
@@ -119,17 +121,36 @@ def order_accepted(desk: Desk, tx: Transaction, order_id: OrderId, order: Order)
         now,
     )
     if paid:
-        _use(tx, accounting.add(used(tx), curve))
-        desk.record(
+        reserve(
+            desk,
             tx,
-            PrivacyReserved(
-                order=order_id,
-                epsilon_micro=plan.epsilon_micro,
-                delta_exponent=plan.delta_exponent,
-                curve=curve,
-                at=now,
-            ),
+            order_id,
+            epsilon_micro=plan.epsilon_micro,
+            delta_exponent=plan.delta_exponent,
+            curve=curve,
         )
+
+
+def reserve(
+    desk: Desk, tx: Transaction, order_id: OrderId, *, epsilon_micro: int, delta_exponent: int, curve: Curve
+) -> None:
+    """Take what an accepted order may cost out of the budget, and enter it."""
+    _use(tx, accounting.add(used(tx), curve))
+    desk.record(
+        tx,
+        PrivacyReserved(
+            order=order_id,
+            epsilon_micro=epsilon_micro,
+            delta_exponent=delta_exponent,
+            curve=curve,
+            at=desk.now(tx),
+        ),
+    )
+
+
+def give_back(tx: Transaction, curve: Curve) -> None:
+    """Put back what was reserved and is not spent."""
+    _use(tx, accounting.subtract(used(tx), curve))
 
 
 def settle(desk: Desk, tx: Transaction, order_id: OrderId, outcome: Outcome) -> None:
@@ -139,7 +160,7 @@ def settle(desk: Desk, tx: Transaction, order_id: OrderId, outcome: Outcome) -> 
         return
     curve: Curve = tuple(json.loads(row["curve"]))
     if outcome != "spent":
-        _use(tx, accounting.subtract(used(tx), curve))
+        give_back(tx, curve)
         tx.execute("UPDATE question SET curve = ? WHERE order_id = ?", json.dumps(accounting.zero()), order_id)
     desk.record(tx, PrivacySettled(order=order_id, outcome=outcome, question=Digest(row["about"]), at=desk.now(tx)))
 
@@ -178,9 +199,11 @@ def view(desk: Desk, tx: Transaction) -> PrivacyView:
     unprotected = tx.row(
         "SELECT count(*) n FROM crossing WHERE direction = 'out' AND entry IS NOT NULL"
         " AND kind IN (SELECT value FROM json_each(?))"
-        " AND order_id NOT IN (SELECT order_id FROM question WHERE mode = 'dp')",
+        " AND order_id NOT IN (SELECT order_id FROM question WHERE mode = 'dp')"
+        " AND NOT (kind = 'model_update' AND order_id IN (SELECT order_id FROM training))",
         json.dumps(sorted(RELEASES)),
     )
+    trainings = tx.row("SELECT count(*) n FROM training WHERE state <> 'returned'")
     spent = used(tx)
     return PrivacyView(
         budget=budget,
@@ -189,6 +212,7 @@ def view(desk: Desk, tx: Transaction) -> PrivacyView:
         repeated=repeated["n"] if repeated else 0,
         open=sum(states.get(state, 0) for state in OPEN),
         unprotected=unprotected["n"] if unprotected else 0,
+        trainings=trainings["n"] if trainings else 0,
     )
 
 

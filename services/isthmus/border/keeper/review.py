@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from isthmus.border.keeper.ledger import Transaction
     from isthmus.border.keeper.outbound import OutboundDesk
     from isthmus.contracts.approvals import StandingApproval
+    from isthmus.contracts.orders import TrainingPrivacy
 
 
 class ReviewDesk:
@@ -123,7 +124,12 @@ class ReviewDesk:
             query=order.order.query,
             answer=privacy.answer_of(tx, order.id),
             elsewhere=privacy.elsewhere(tx, order.id),
+            training=self._privacy_of(order, manifest.kind),
         )
+
+    def _privacy_of(self, order: OrderRow, kind: Kind) -> TrainingPrivacy | None:
+        plan = order.order.training
+        return plan.privacy if plan and kind is Kind.MODEL_UPDATE else None
 
     def _standing(self, order: OrderRow, kind: Kind, bits: int) -> StandingApproval:
         plan, evaluation = order.order.training, order.order.evaluation

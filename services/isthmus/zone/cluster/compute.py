@@ -8,7 +8,8 @@ Rules:
 3. The result is that of one process with all files (`zone.compute`), but for the order in which float32 numbers are
    summed where there is more than one shard.
 4. One call a round goes to the cluster; steps of training are between shards.
-5. If a shard, its node or the head is lost, the run is (`RunLost`).
+5. A private plan has one shard, since all windows of a vehicle have to be together.
+6. If a shard, its node or the head is lost, the run is (`RunLost`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from isthmus.zone.cluster.answers import value_of
 from isthmus.zone.cluster.layout import lay_out, shards_for, share_out
 from isthmus.zone.cluster.nodes import classes_of
 from isthmus.zone.cluster.shard import Lesson, Presence, Shard
-from isthmus.zone.compute import RunLost, figures_of, granted_motion, plan_of, seed_of
+from isthmus.zone.compute import RunLost, figures_of, granted_motion, least_to_train, plan_of, seed_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,11 +66,11 @@ class RayCompute:
 
     def prepare(self, order: Order) -> RayOpening:
         """Start the order's shards on permitted nodes and take their keys."""
-        plan_of(order)
+        most = self._settings.most_shards if plan_of(order).privacy is None else 1
         size = self._size_of(order.dataset, Group.MOTION)
 
         def started(nodes: Sequence[Node]) -> RayOpening:
-            count = shards_for(size, self._settings.shard_bytes, self._settings.most_shards, sum(n.cpus for n in nodes))
+            count = shards_for(size, self._settings.shard_bytes, most, sum(n.cpus for n in nodes))
             opening = RayOpening(order, self._connection, self._settings)
             try:
                 opening.start(list(itertools.islice(itertools.cycle(nodes), count)))
@@ -117,7 +118,7 @@ class RayOpening:
             for files, places in zip(granted, shared, strict=True)
         ]
         reports = self._ask([shard.load.remote(text) for shard, text in zip(self._shards, texts, strict=True)])
-        layout = lay_out(list(itertools.chain(*reports)), plan.held_out_vehicles)
+        layout = lay_out(list(itertools.chain(*reports)), plan.held_out_vehicles, least=least_to_train(plan))
         self._ask([shard.settle.remote(layout, number) for number, shard in enumerate(self._shards)])
         for number in reversed(range(len(self._shards) - 1)):  # one after the other: each takes a port while it meets
             self._ask([self._shards[number].meet.remote(self._shards[number + 1 :])])
@@ -145,8 +146,10 @@ class RayRun:
 
     def train(self, slot: int, base: Buffer) -> bytes:
         """Train one round."""
-        start = weights.decode(memoryview(base), weights.MODEL_SCHEMA)
-        trained = self._trained(base, f"round {slot}", self._plan.epochs, "constant")
+        start, purpose = weights.decode(memoryview(base), weights.MODEL_SCHEMA), f"round {slot}"
+        if self._plan.privacy is not None:
+            return self._summed(base, seed_of(self._plan.seed, self._zone, purpose))
+        trained = self._trained(base, purpose, self._plan.epochs, "constant")
         return weights.encode(weights.subtract(weights.decode(memoryview(trained), weights.MODEL_SCHEMA), start))
 
     def evaluate(self, slot: int, model: Buffer) -> Evaluation | None:
@@ -171,8 +174,15 @@ class RayRun:
         self._connection.end(self._shards)
         self._shards = ()
 
+    def _summed(self, base: Buffer, seed: int) -> bytes:
+        shard = self._open_shards()[0]
+        (found,) = self._ask(lambda: [shard.sum_of_vehicles.remote(bytes(base), seed)])
+        return bytes(found)
+
     def _trained(self, base: Buffer, purpose: str, epochs: int, schedule: Schedule) -> bytes:
         leader = self._open_shards()[0]
+        if not self.contributors.windows:  # of a private plan: `least_to_train`
+            return bytes(base)
         lesson = Lesson(
             epochs=epochs,
             seed=seed_of(self._plan.seed, self._zone, purpose),

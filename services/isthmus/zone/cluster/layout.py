@@ -72,17 +72,22 @@ def share_out(sizes: Sequence[int], shards: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(sorted(files)) for files in chosen)
 
 
-def lay_out(reports: Sequence[FileReport], held_out: int) -> Layout:
+def lay_out(reports: Sequence[FileReport], held_out: int, *, least: int = 1) -> Layout:
     """Choose the vehicles that are held out, and give every file its place.
 
+    Args:
+        reports: of all files.
+        held_out: how many vehicles to set aside.
+        least: how many must be left, as for `learning.windows.split_by_vehicle`.
+
     Raises:
-        Refusal: `INPUT_INVALID`, when no vehicle would be left to train on.
+        Refusal: `INPUT_INVALID`, when fewer vehicles than `least` would be left to train on.
     """
     windows: dict[bytes, int] = {}
     for report in reports:
         for vehicle, count in report.windows.items():
             windows[vehicle] = windows.get(vehicle, 0) + count
-    if not 0 <= held_out < len(windows):
+    if held_out < 0 or (least and held_out + least > len(windows)):
         raise Refusal(
             Code.INPUT_INVALID,
             f"Cannot hold out {held_out} of {len(windows)} vehicles.",
@@ -97,6 +102,6 @@ def lay_out(reports: Sequence[FileReport], held_out: int) -> Layout:
     return Layout(
         held_out=drawn,
         starts=starts,
-        contributors=Contributors(vehicles=len(windows) - held_out, windows=place),
-        evaluators=Contributors(vehicles=held_out, windows=sum(windows[vehicle] for vehicle in drawn)),
+        contributors=Contributors(vehicles=len(windows) - len(drawn), windows=place),
+        evaluators=Contributors(vehicles=len(drawn), windows=sum(windows[vehicle] for vehicle in drawn)),
     )

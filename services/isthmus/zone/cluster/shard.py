@@ -6,7 +6,7 @@ Rules:
    argument or a result, so never in Ray's object store.
 2. It reads the sealed files itself, from the zone's store, with the settings of the site's folder on its own node.
 3. It checks the order's algorithm against the source that is installed on its own node.
-4. What it answers: its public keys, counts, gradients and models, errors of forecasts. To keep files in order it
+4. What it answers: its public keys, counts, gradients, sums and models, errors of forecasts. To keep files in order it
    names the first drive of each, and vehicles by a salted hash. Gradients go straight to the other shards
    (`zone.cluster.exchange`).
 5. Its process ends with the run, and its memory with it.
@@ -37,7 +37,7 @@ from isthmus.zone.cluster import exchange
 from isthmus.zone.cluster.answers import Failure, answered, value_of
 from isthmus.zone.cluster.launch import meeting_ports
 from isthmus.zone.cluster.layout import FileReport, draw
-from isthmus.zone.compute import RunLost, plan_of, windows_of
+from isthmus.zone.compute import RunLost, plan_of, summed, windows_of
 from isthmus.zone.settings import ZoneSettings
 from isthmus.zone.store import open_store
 from isthmus.zone.users import User
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from isthmus.contracts.orders import TrainingPlan
     from isthmus.learning.metrics import Errors
+    from isthmus.learning.private import Vehicles
     from isthmus.learning.train import Part, Schedule, Trainer
     from isthmus.learning.weights import Weights
     from isthmus.learning.windows import Windows
@@ -105,6 +106,7 @@ class Shard:
         self._exchange = exchange.Exchange()
         self._trainer: Trainer | None = None
         self._part: Part | None = None
+        self._vehicles: Vehicles | None = None
 
     @answered
     def begin(self, order: bytes) -> Presence:
@@ -202,6 +204,14 @@ class Shard:
         return weights.encode(trained)
 
     @answered
+    def sum_of_vehicles(self, base: bytes, seed: int) -> bytes:
+        """Return the payload of one round of a private plan. Only a shard that has all windows is asked."""
+        start = weights.decode(memoryview(base), weights.MODEL_SCHEMA)
+        if self._number or self._peers:
+            raise Fault(Code.COMPUTE_FAILED, "A private training is not shared out.")
+        return summed(self._by_vehicle(), _there(self._plan), start, seed)
+
+    @answered
     def follow(self, base: bytes, lesson: Lesson, training: int) -> None:
         """Take part in the leading shard's training of this number: the same steps, from the same base."""
         self._together(base, lesson, training)
@@ -233,8 +243,8 @@ class Shard:
             from isthmus.learning.train import train_in_parts  # noqa: PLC0415 - as above
 
             start = weights.decode(memoryview(base), weights.MODEL_SCHEMA)
-            summed = functools.partial(self._exchange.summed, self._number, looking=looking)
-            own: Any = _Summed(self._own(), _digest_of(base, lesson, training), summed)
+            added = functools.partial(self._exchange.summed, self._number, looking=looking)
+            own: Any = _Summed(self._own(), _digest_of(base, lesson, training), added)
             return train_in_parts(start, own, _nobody, total=self._total, **dataclasses.asdict(lesson))
         except BaseException:
             self._exchange.close()
@@ -246,6 +256,13 @@ class Shard:
         if self._trainer is None:
             self._trainer = Trainer(_there(self._training))
         return self._trainer
+
+    def _by_vehicle(self) -> Vehicles:
+        from isthmus.learning.private import Vehicles  # noqa: PLC0415 - as above
+
+        if self._vehicles is None:
+            self._vehicles = Vehicles(_there(self._training))
+        return self._vehicles
 
     def _own(self) -> Part:
         from isthmus.learning.train import Part  # noqa: PLC0415 - as above

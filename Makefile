@@ -45,7 +45,7 @@ check: $(STAMP)  ## style, types, import walls
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP)  ## measure rounds, counting, answers, storage and cluster as ratios to limits in the same run: bench-*.json
+bench: $(STAMP)  ## measure rounds, counting, answers, private training, storage and cluster as ratios to limits or peers in the same run
 	@$(BIN)/python tests/bench/run.py
 	@$(BIN)/python tests/bench/counting.py
 	@$(BIN)/python tests/bench/release.py

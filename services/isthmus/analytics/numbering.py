@@ -32,7 +32,7 @@ class Blocks:
     """Rows in blocks.
 
     Attributes:
-        files: how many tables they are from.
+        files: in how many tables a vehicle may have rows, at most.
         blocks: the rows.
         vehicles: the vehicles, by their numbers.
         numbers: for each block, the numbers by its dictionary.
@@ -59,9 +59,16 @@ class Blocks:
         if not dictionaries or (len(dictionaries) == 1 and _are_apart(dictionaries[0])):
             (vehicles,) = dictionaries or [pa.array([], pa.string())]
             return cls(len(tables), tuple(blocks), vehicles, (None,) * len(blocks))
-        vehicles = pc.unique(pa.chunked_array(dictionaries))
-        numbers = [pc.index_in(each, vehicles).to_numpy() for each in dictionaries]
-        return cls(len(tables), tuple(blocks), vehicles, tuple(numbers[place] for place in which))
+        vehicles = pc.unique(pa.chunked_array(dictionaries))  # in the order in which they first stand there
+        ends = np.cumsum([len(each) for each in dictionaries], dtype=np.int32)
+        if are_apart := len(vehicles) == ends[-1]:
+            numbers = [
+                np.arange(end - len(each), end, dtype=np.int32) for each, end in zip(dictionaries, ends, strict=True)
+            ]
+        else:
+            numbers = [pc.index_in(each, vehicles).to_numpy() for each in dictionaries]
+        files = 1 if are_apart else len(tables)
+        return cls(files, tuple(blocks), vehicles, tuple(numbers[place] for place in which))
 
 
 def _are_apart(words: pa.Array) -> bool:

@@ -8,7 +8,7 @@ Rules:
 3. A block's choice is not the last word: vehicles have rows in other blocks and files (`analytics.firsts`).
 
 Stored rows stand by vehicle and draw, so they are compared with their neighbours as they stand. That is looked at, not
-believed: rows that stand otherwise are put in order first.
+believed: of rows that stand otherwise, the first are found as those of several files are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from isthmus.analytics.firsts import are_first
 from isthmus.analytics.statements import CELL, measures_of
 from isthmus.analytics.stored import DRAW, PLACE, VEHICLE
 from isthmus.contracts.tables import TABLES
@@ -86,13 +87,17 @@ class Candidates:
         rows = _fulfilled(spec, block, limit)
         vehicle, draw = _numbers(block, VEHICLE).take(rows), block.column(DRAW).to_numpy().take(rows)
         found = cls(block, rows, vehicle if numbers is None else numbers.take(vehicle), draw)
-        return found._in_order()._first(spec.rows_per_vehicle)  # noqa: SLF001 -- its own
+        most = spec.rows_per_vehicle
+        return found._first(most) if found._is_in_order() else found._sorted_out(most)
 
-    def _in_order(self) -> Candidates:
+    def _is_in_order(self) -> bool:
         same = self.vehicle[1:] == self.vehicle[:-1]
-        if (self.vehicle[1:] < self.vehicle[:-1]).any() or (same & (self.draw[1:] < self.draw[:-1])).any():
-            return self.those(np.lexsort((self.draw, self.vehicle)))
-        return self
+        falls = (self.vehicle[1:] < self.vehicle[:-1]).any() or (same & (self.draw[1:] < self.draw[:-1])).any()
+        return not falls
+
+    def _sorted_out(self, most: int) -> Candidates:
+        first = self.those(np.flatnonzero(are_first(self.vehicle, self.draw, most)))
+        return first.those(np.argsort(first.vehicle, kind="stable"))
 
     def _first(self, most: int) -> Candidates:
         after = self.vehicle[most:] == self.vehicle[:-most]
@@ -149,7 +154,7 @@ def guessed_limit(spec: QuerySpec, stored: Blocks) -> int | None:
     held = float(np.prod([each.mean() for each in _held(spec, sample)]))
     rows = held * sum(block.num_rows for block in stored.blocks) / len(stored.vehicles)
     most = spec.rows_per_vehicle
-    wanted = most + 4 * math.sqrt(most)
+    wanted = most + 3 * math.sqrt(most)
     if wanted > ENOUGH * min(rows, most * stored.files):
         return None
     return int(np.quantile(sample.column(DRAW).to_numpy(), wanted / rows, method="lower"))

@@ -1,11 +1,13 @@
 """One number for each vehicle, over all files: each has a dictionary of its own.
 
 Files of the same vehicles have the same dictionary, which is found by one comparison; otherwise, and where a dictionary
-has a word twice, words are looked up, each dictionary's once. Rows are not touched.
+has a word twice, words are looked up, each dictionary's once. Rows of large files stay where they lie; small files,
+each of which costs as much to look at as thousands of rows, are put together first.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,15 +18,17 @@ import pyarrow.compute as pc
 from isthmus.analytics.stored import VEHICLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     Numbers = NDArray[np.int32] | None
     """Vehicles' numbers by their places in a dictionary; None where they are these places."""
 
-BLOCK = 1 << 20
+BLOCK = 1 << 21
 """Rows looked at together, on one core: what is computed about them is small beside the table."""
+SMALL = 1 << 16
+"""Rows of which fewer are copied, to be looked at together with others, in less time than by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,12 @@ class Blocks:
     numbers: tuple[Numbers, ...]
 
     @classmethod
-    def of(cls, tables: Sequence[pa.Table], most: int = BLOCK) -> Blocks:
-        """Cut tables into blocks of at most so many rows, and number their vehicles."""
+    def of(cls, rows: pa.Table, files: int, most: int = BLOCK) -> Blocks:
+        """Cut the rows of so many files into blocks of at most so many rows, and number their vehicles."""
         dictionaries: list[pa.Array] = []
         blocks: list[pa.RecordBatch] = []
         which: list[int] = []
-        for block in (chunk for table in tables for chunk in table.to_batches()):
+        for block in _joined(rows, most):
             mine = block.column(VEHICLE).dictionary
             if not dictionaries or not mine.equals(dictionaries[-1]):
                 dictionaries.append(mine)
@@ -58,7 +62,7 @@ class Blocks:
             which += [len(dictionaries) - 1] * len(parts)
         if not dictionaries or (len(dictionaries) == 1 and _are_apart(dictionaries[0])):
             (vehicles,) = dictionaries or [pa.array([], pa.string())]
-            return cls(len(tables), tuple(blocks), vehicles, (None,) * len(blocks))
+            return cls(files, tuple(blocks), vehicles, (None,) * len(blocks))
         vehicles = pc.unique(pa.chunked_array(dictionaries))  # in the order in which they first stand there
         ends = np.cumsum([len(each) for each in dictionaries], dtype=np.int32)
         if are_apart := len(vehicles) == ends[-1]:
@@ -67,8 +71,26 @@ class Blocks:
             ]
         else:
             numbers = [pc.index_in(each, vehicles).to_numpy() for each in dictionaries]
-        files = 1 if are_apart else len(tables)
-        return cls(files, tuple(blocks), vehicles, tuple(numbers[place] for place in which))
+        return cls(1 if are_apart else files, tuple(blocks), vehicles, tuple(numbers[place] for place in which))
+
+
+def _joined(rows: pa.Table, most: int) -> Iterator[pa.RecordBatch]:
+    """Yield rows in their order; small pieces that follow each other as one, of at most so many rows."""
+    runs: list[list[pa.RecordBatch]] = []
+    room = 0
+    for piece in filter(len, rows.to_batches()):
+        if piece.num_rows > min(room, SMALL):
+            runs.append([])
+            room = most if piece.num_rows <= SMALL else 0
+        runs[-1].append(piece)
+        room -= piece.num_rows
+    with ThreadPoolExecutor() as pool:
+        for run in pool.map(_one, runs):
+            yield from run
+
+
+def _one(run: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    return run if len(run) == 1 else pa.Table.from_batches(run).combine_chunks().to_batches()
 
 
 def _are_apart(words: pa.Array) -> bool:

@@ -32,7 +32,7 @@ from isthmus.analytics.engine import opened
 from isthmus.analytics.firsts import are_first
 from isthmus.analytics.numbering import Blocks, rows_of
 from isthmus.analytics.shares import shares_of
-from isthmus.analytics.stored import VEHICLE, in_schema
+from isthmus.analytics.stored import TEXT, VEHICLE, in_schema
 from isthmus.contracts.queries import CellPartial, Partials, PrimitiveKind, primitives
 from isthmus.contracts.tables import TABLES
 from isthmus.proof.ids import question_digest
@@ -77,7 +77,8 @@ def bounded(spec: QuerySpec, tables: Sequence[pa.Table]) -> pa.Table:
 
 def summed(spec: QuerySpec, parts: Sequence[pa.Table]) -> Partials:
     """Return a question's sums over what `bounded` returned for each part of its tables. Raises as `partials`."""
-    return _summed(spec, Blocks.of(parts))
+    none = chosen_schema(spec).set(0, pa.field(VEHICLE, TEXT)).empty_table()
+    return _summed(spec, Blocks.of(pa.concat_tables([none, *parts]), len(parts)))
 
 
 def rows_that_count(spec: QuerySpec, sums: Partials) -> int | None:
@@ -91,8 +92,7 @@ def rows_that_count(spec: QuerySpec, sums: Partials) -> int | None:
 
 def _stored(spec: QuerySpec, tables: Sequence[pa.Table]) -> Blocks:
     """Return stored tables' rows, with the columns that the question reads."""
-    table = TABLES[spec.table]
-    return Blocks.of([in_schema(part, table).select(columns_read(spec)) for part in tables])
+    return Blocks.of(in_schema(tables, TABLES[spec.table]).select(columns_read(spec)), len(tables))
 
 
 def _of_each_vehicle(spec: QuerySpec, stored: Blocks, made: Callable[[pa.Table], pa.Table]) -> list[pa.Table]:
@@ -113,9 +113,7 @@ def _candidates(spec: QuerySpec, stored: Blocks, pool: ThreadPoolExecutor) -> li
     limit = guessed_limit(spec, stored)
     found = list(pool.map(lambda block, numbers: Candidates.of(spec, block, numbers, limit), *each))
     if limit is not None:
-        rows = np.zeros(vehicles, np.int64)
-        for part in found:
-            rows += np.bincount(part.vehicle, minlength=vehicles)
+        rows = sum(pool.map(lambda part: np.bincount(part.vehicle, minlength=vehicles), found), np.zeros(vehicles))
         few = rows < spec.rows_per_vehicle
         found += pool.map(lambda block, numbers: _beyond(spec, block, numbers, few, limit), *each)
     return found

@@ -23,6 +23,8 @@ from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.raw_table import PSEUDONYM
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from isthmus.contracts.tables import TableSpec
 
 VEHICLE = PSEUDONYM.name
@@ -44,19 +46,36 @@ def schema_of(table: TableSpec) -> pa.Schema:
     )
 
 
-def in_schema(stored: pa.Table, table: TableSpec) -> pa.Table:
-    """Return a stored table in the table's own schema.
+def in_schema(stored: Sequence[pa.Table], table: TableSpec) -> pa.Table:
+    """Return stored tables, one after the other, in the table's own schema.
 
     Raises:
         Refusal: `SCHEMA_MISMATCH` where a column is missing, of another type, or null where none may be.
     """
     schema = schema_of(table)
-    try:
-        same = stored.select(schema.names).cast(schema)
-    except (KeyError, ValueError, pa.ArrowException):  # ValueError: a null where none may be
-        same = None
-    if same is None or any(same.column(f.name).null_count for f in schema if not f.nullable):
-        why = "The file was made for another version of the table."
-        remedy = "Ingest the drives again, and ask of the new snapshot."
-        raise Refusal(Code.SCHEMA_MISMATCH, f"A stored file is not of the table {table.name}.", why=why, remedy=remedy)
+    # Files of one build are of one schema as they are: to cast each takes longer than to count its rows.
+    alike = [each if each.schema.equals(schema) else _cast(each, schema, table) for each in stored]
+    same = pa.concat_tables([schema.empty_table(), *alike])
+    if any(_has_nulls(same.column(field.name)) for field in schema if not field.nullable):
+        raise _of_another(table)
     return same
+
+
+def _cast(each: pa.Table, schema: pa.Schema, table: TableSpec) -> pa.Table:
+    try:
+        return each.select(schema.names).cast(schema)
+    except (KeyError, ValueError, pa.ArrowException):  # ValueError: a null where none may be
+        raise _of_another(table) from None
+
+
+def _has_nulls(column: pa.ChunkedArray) -> bool:
+    """Tell whether there are nulls in a column, or in a dictionary of it, whether or not a row names them."""
+    if column.null_count:
+        return True
+    return pa.types.is_dictionary(column.type) and any(chunk.dictionary.null_count for chunk in column.chunks)
+
+
+def _of_another(table: TableSpec) -> Refusal:
+    why = "The file was made for another version of the table."
+    remedy = "Ingest the drives again, and ask of the new snapshot."
+    return Refusal(Code.SCHEMA_MISMATCH, f"A stored file is not of the table {table.name}.", why=why, remedy=remedy)

@@ -39,7 +39,7 @@ from isthmus.zone.columns import text_codes
 from isthmus.zone.leaders import find_leaders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -110,6 +110,17 @@ def derived_tables(batch: pa.Table, pseudonyms: Mapping[str, str]) -> dict[Group
     return made
 
 
+def together(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return one derived table of several batches as one: rows by pseudonym and draw, with their places among all."""
+    rows = pa.concat_tables(tables).combine_chunks()
+    codes, names = text_codes(rows.column(VEHICLE))
+    order, place = _by_vehicle_and_draw(codes, names, rows.column(DRAW).to_numpy())
+    rows = rows.take(pa.array(order))
+    columns = {PLACE: pa.array(place)}
+    columns |= {f.name: _encoded(rows.column(f.name)) for f in rows.schema if pa.types.is_dictionary(f.type)}
+    return pa.table({name: columns.get(name, rows.column(name)) for name in rows.column_names}, schema=rows.schema)
+
+
 def _names_of(batch: pa.Table, pseudonyms: Mapping[str, str]) -> list[str]:
     """Return the pseudonym of each code of the vehicles' column; nothing for a code that no row has."""
     return [pseudonyms.get(name, "") for name in text_codes(batch.column("vehicle"))[1]]
@@ -164,19 +175,27 @@ def _table(
     said = np.column_stack([*codes.values(), *(np.where(none, -1, whole) for whole, none in steps.values())])
     draws = np.array([_draw(label, row.tobytes()) for label, row in zip(labels, said.astype("<i8"), strict=True)])
     vehicles = samples.vehicle[first]
-    rank = np.empty(len(names), np.int64)
-    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-    order = np.lexsort((draws, rank[vehicles]))
-    begins = np.diff(vehicles[order], prepend=-1) != 0
-    place = np.arange(len(order)) - np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    order, place = _by_vehicle_and_draw(vehicles, names, draws)
     columns = {
         VEHICLE: _words(vehicles[order], names),
         DRAW: pa.array(draws[order]),
-        PLACE: pa.array(place.astype(np.int32)),
+        PLACE: pa.array(place),
         **{d.name: _words(codes[d.name][order], list(d.values)) for d in table.dimensions},
         **{name: pa.array(whole[order], mask=none[order]) for name, (whole, none) in steps.items()},
     }
     return pa.table(columns, schema=schema_of(table))
+
+
+def _by_vehicle_and_draw(
+    codes: NDArray[np.int32], names: list[str], draws: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return rows' order by their vehicle's name and their draw, and each one's place in it among its vehicle's."""
+    rank = np.empty(len(names), np.int64)
+    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    order = np.lexsort((draws, rank[codes]))
+    begins = np.diff(codes[order], prepend=-1) != 0
+    place = np.arange(len(order)) - np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    return order, place.astype(np.int32)
 
 
 def _draw(label: str, said: bytes) -> int:
@@ -190,8 +209,12 @@ def _in_steps(values: NDArray[np.float64], measure: Measure) -> tuple[NDArray[np
 
 
 def _words(codes: NDArray[np.integer], words: list[str]) -> pa.Array:
-    indices = pa.array(codes.astype(np.int32))
-    return pc.dictionary_encode(pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string())).cast(pa.string()))
+    return _encoded(pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words, pa.string())))
+
+
+def _encoded(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return a column of texts with those alone that rows have, in the rows' order: no other tells of the input's."""
+    return pc.dictionary_encode(column.cast(pa.string()))
 
 
 def _measures(samples: _Samples, of_sample: NDArray[np.int64], rows: int) -> dict[str, NDArray[np.float64]]:

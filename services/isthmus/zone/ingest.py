@@ -8,8 +8,9 @@ Rules:
 3. Objects are in the store before the border hears of them, and all are registered in one call. A crash midway leaves
    objects that nothing refers to (and perhaps files in no snapshot): ingest again; they are never read.
 4. No name of a vehicle stands in an object's name, a sidecar, the catalogue or a log.
-5. A file has an object for each group of the raw table and one for each derived table (`zone.derived`), made from the
-   same drives and each sealed with a key of its own: who may count drives needs no key of what was seen in them.
+5. A file of drives has an object for each group of the raw table. Derived tables (`zone.derived`) have files of their
+   own, with an object for each table: they are small, and a question reads all of them. Each object is sealed with a
+   key of its own: who may count drives needs no key of what was seen in them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from isthmus.contracts.errors import Code, Refusal
@@ -36,7 +37,7 @@ from isthmus.proof.ids import file_aad, file_key_context
 from isthmus.proof.sealing import wrap
 from isthmus.proof.signing import SigningKey
 from isthmus.zone.catalogue import StoredFile, StoredGroup
-from isthmus.zone.derived import derived_tables
+from isthmus.zone.derived import derived_tables, together
 from isthmus.zone.drives import batches, drives_of, group_columns, raw_bytes, vehicles_of
 from isthmus.zone.validation import all_validated
 from isthmus.zone.vault import new_file_key, seal_group
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 
 PUTS_AT_ONCE = 4
 SEALED_AT_ONCE = 3
+TABLE_ROWS_PER_FILE = 2_000_000
+"""Of a derived table. So many are counted at once (`zone.questions`); sealed they are some 40 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class IngestReport:
     """What one run brought in.
 
     Attributes:
-        files: files made, each with one object for each column group and derived table.
+        files: files made, of drives and of derived tables.
         vehicles: recording vehicles.
         drives: drives.
         rows: rows of the raw table.
@@ -100,6 +103,20 @@ class _SealedFile:
     envelopes: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class _Derived:
+    """Rows of derived tables that stand in no file yet, by group, and the vehicles that they are of."""
+
+    tables: list[Mapping[Group, pa.Table]] = field(default_factory=list)
+    vehicles: set[str] = field(default_factory=set)
+    rows: int = 0
+
+    def add(self, tables: Mapping[Group, pa.Table], vehicles: Iterable[str]) -> None:
+        self.tables.append(tables)
+        self.vehicles.update(vehicles)
+        self.rows += max(table.num_rows for table in tables.values())
+
+
 async def ingest(
     tables: Iterable[pa.Table],
     *,
@@ -114,8 +131,8 @@ async def ingest(
     """Seal drives into the vault and, where asked, freeze the dataset with them as a snapshot.
 
     Sealed files are held in memory until the whole input has been sealed: about a fifth of its raw size. Beside them
-    stand the drives of two files in the clear: of the one that is sealed, and of the next, which is checked meanwhile,
-    with the few tables that are checked ahead of it.
+    stand in the clear: the drives of two files, of the one that is sealed, and of the next, which is checked meanwhile,
+    with the few tables that are checked ahead of it; and the rows of derived tables, until they fill a file.
 
     Args:
         tables: raw tables (`contracts.raw_table`), a drive in one of them; read once, in a thread.
@@ -172,8 +189,9 @@ async def _seal_and_put(
     """
     pseudonyms: dict[str, str] = {}
     sealed: list[_SealedFile] = []
+    derived = _Derived()
     drives = batches(all_validated(tables))
-    sealing: asyncio.Task[_SealedFile] | None = None
+    sealing: asyncio.Task[list[_SealedFile]] | None = None
     try:
         while (batch := await asyncio.to_thread(next, drives, None)) is not None:
             new = tuple(vehicle for vehicle in vehicles_of(batch) if vehicle not in pseudonyms)
@@ -181,13 +199,15 @@ async def _seal_and_put(
                 answer = await border.pseudonyms(PseudonymRequest(vehicles=new))
                 pseudonyms.update(zip(new, answer.pseudonyms, strict=True))
             if sealing is not None:
-                sealed.append(await sealing)
+                sealed += await sealing
                 told(len(sealed))
             of_batch = {vehicle: pseudonyms[vehicle] for vehicle in vehicles_of(batch)}
-            sealing = asyncio.create_task(asyncio.to_thread(_seal, batch, of_batch, session))
+            sealing = asyncio.create_task(asyncio.to_thread(_seal, batch, of_batch, derived, session))
         if sealing is None:
             raise Refusal(Code.INPUT_INVALID, "There are no drives to ingest.")
-        sealed.append(await sealing)
+        sealed += await sealing
+        told(len(sealed))
+        sealed += await asyncio.to_thread(_seal_derived, derived, session)
         told(len(sealed))
     finally:
         if sealing is not None:
@@ -200,29 +220,46 @@ def _unheard(_: int) -> None:
     """Nobody asked how far it is."""
 
 
-def _seal(batch: pa.Table, pseudonyms: Mapping[str, str], session: _Session) -> _SealedFile:
-    file = FileId(f"file-{secrets.token_hex(16)}")
-    groups: list[StoredGroup] = []
-    envelopes: list[str] = []
-    objects: dict[str, bytes] = {}
+def _seal(batch: pa.Table, pseudonyms: Mapping[str, str], derived: _Derived, session: _Session) -> list[_SealedFile]:
+    """Seal a file of drives; and one of derived tables, where with theirs there are rows enough."""
 
-    def tables() -> Iterator[tuple[Group, pa.Table]]:
+    def groups() -> Iterator[tuple[Group, pa.Table]]:
         yield from group_columns(batch, pseudonyms).items()
-        yield from derived_tables(batch, pseudonyms).items()  # counted up while the drives themselves are sealed
+        derived.add(derived_tables(batch, pseudonyms), pseudonyms.values())  # counted up while the drives are sealed
 
-    for stored, envelope, data in ahead(lambda item: _seal_one(file, *item, session), tables(), SEALED_AT_ONCE):
-        groups.append(stored)
-        envelopes.append(envelope)
-        objects[stored.object_name] = data
-    listing = StoredFile(
-        file=file,
-        dataset=session.dataset,
-        groups=tuple(groups),
-        pseudonyms=tuple(sorted(pseudonyms[vehicle] for vehicle in vehicles_of(batch))),
+    file = _seal_file(
+        groups(),
+        session,
+        pseudonyms=pseudonyms.values(),
         drives=drives_of(batch),
         rows=batch.num_rows,
         raw_bytes=raw_bytes(batch),
     )
+    return [file, *(_seal_derived(derived, session) if derived.rows >= TABLE_ROWS_PER_FILE else [])]
+
+
+def _seal_derived(derived: _Derived, session: _Session) -> list[_SealedFile]:
+    """Seal what stands in no file yet, as one file."""
+    if not derived.tables:
+        return []
+    parts, vehicles = derived.tables, derived.vehicles
+    derived.tables, derived.vehicles, derived.rows = [], set(), 0
+    groups = ((group, together([tables[group] for tables in parts])) for group in parts[0])
+    return [_seal_file(groups, session, pseudonyms=vehicles, drives=0, rows=0, raw_bytes=0)]
+
+
+def _seal_file(
+    tables: Iterable[tuple[Group, pa.Table]], session: _Session, *, pseudonyms: Iterable[str], **holds: int
+) -> _SealedFile:
+    file = FileId(f"file-{secrets.token_hex(16)}")
+    groups: list[StoredGroup] = []
+    envelopes: list[str] = []
+    objects: dict[str, bytes] = {}
+    for stored, envelope, data in ahead(lambda item: _seal_one(file, *item, session), tables, SEALED_AT_ONCE):
+        groups.append(stored)
+        envelopes.append(envelope)
+        objects[stored.object_name] = data
+    listing = StoredFile(file, session.dataset, tuple(groups), tuple(sorted(pseudonyms)), **holds)
     return _SealedFile(listing, objects, tuple(envelopes))
 
 

@@ -25,7 +25,7 @@ SHORT = (Condition(column="headway_s", low=0, high=500),)
 
 
 def chosen(spec: QuerySpec, table: pa.Table, block: int, limit: int | None = None) -> list[Candidates]:
-    cut = Blocks.of([table.select(columns_read(spec))], block)
+    cut = Blocks.of(table.select(columns_read(spec)), 1, block)
     return [Candidates.of(spec, each, numbers, limit) for each, numbers in zip(cut.blocks, cut.numbers, strict=True)]
 
 
@@ -74,7 +74,7 @@ def test_rows_are_read_with_their_cells_and_values_and_those_chosen_before_are_r
     named = spec.cells()
     assert cells == {(named.index(("freeway", "free")), 3), (named.index(("arterial", "dense")), None)}
     words = pa.DictionaryArray.from_arrays(read.column(VEHICLE), pa.array(["a"]))
-    (again,) = Blocks.of([pa.table(read).set_column(0, VEHICLE, words)]).blocks
+    (again,) = Blocks.of(pa.table(read).set_column(0, VEHICLE, words), 1).blocks
     assert Candidates.of(spec, again, None).read(spec).equals(read)
 
 
@@ -82,10 +82,10 @@ def test_a_limit_is_guessed_where_files_share_vehicles_and_leaves_nearly_each_en
     rows = [row(f"v{vehicle}", number) for vehicle in range(60) for number in range(80)]
     spec = question(figure("sum", "distance_km"), rows=10)
     files = [stored(rows[start::4]).select(columns_read(spec)) for start in range(4)]
-    limit = guessed_limit(spec, Blocks.of(files))
+    limit = guessed_limit(spec, Blocks.of(pa.concat_tables(files), len(files)))
     assert limit is not None
     within = Counter(r[VEHICLE] for r in rows if r[DRAW] <= limit)
     assert sum(within[f"v{vehicle}"] >= 10 for vehicle in range(60)) >= 55
     assert sum(within.values()) < 60 * 40 * 0.8
-    assert guessed_limit(spec, Blocks.of([stored(rows).select(columns_read(spec))])) is None
-    assert guessed_limit(spec, Blocks.of([])) is None
+    assert guessed_limit(spec, Blocks.of(stored(rows).select(columns_read(spec)), 1)) is None
+    assert guessed_limit(spec, Blocks.of(stored([]).select(columns_read(spec)), 0)) is None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from isthmus.analytics.firsts import are_first
+from isthmus.analytics.firsts import FEW, are_first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,11 +39,14 @@ def by_hand(rows: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 5), DRAWS), max_size=120), st.integers(1, 6))
-@example([(vehicle, draw) for draw in range(40) for vehicle in (1, 0)], 3)
-@example([(0, LARGEST - draw) for draw in range(40)], 3)
-def test_each_vehicles_smallest_draws_are_taken(rows: list[tuple[int, int]], most: int) -> None:
-    assert taken(rows, most) == by_hand(rows, most)
+@given(st.lists(st.tuples(st.integers(0, 5), DRAWS), max_size=120), st.integers(1, 6), st.sampled_from([0, 1 << FEW]))
+@example([(vehicle, draw) for draw in range(40) for vehicle in (1, 0)], 3, 0)
+@example([(0, LARGEST - draw) for draw in range(40)], 3, 0)
+@example([(0, draw) for draw in (-LARGEST - 1, LARGEST, *range(40))], 3, 1 << FEW)
+def test_each_vehicles_smallest_draws_are_taken(rows: list[tuple[int, int]], most: int, others: int) -> None:
+    """Whether or not so many other vehicles are numbered before them that numbers are sorted as 64 bits."""
+    numbered = [(vehicle + others, draw) for vehicle, draw in rows]
+    assert taken(numbered, most) == by_hand(numbered, most)
 
 
 @pytest.mark.parametrize("spread", [1, 2**20, LARGEST // 50], ids=["bunched", "close", "wide"])

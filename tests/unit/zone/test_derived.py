@@ -15,7 +15,7 @@ from isthmus.analytics.stored import DRAW, PLACE, VEHICLE, schema_of
 from isthmus.contracts.raw_table import Group
 from isthmus.contracts.tables import TABLES, TableName
 from isthmus.fleet import simulate
-from isthmus.zone.derived import derived_tables
+from isthmus.zone.derived import derived_tables, together
 from isthmus.zone.drives import batches, vehicles_of
 from isthmus.zone.leaders import find_leaders
 from isthmus.zone.validation import all_validated, validated
@@ -155,6 +155,22 @@ def test_a_fleets_rows_are_within_the_public_bounds(site: str) -> None:
             assert measure.low <= min(values)
             assert max(values) <= measure.high
     assert sum(made[Group.DRIVES].column("cut_ins").to_pylist()) > 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=12))
+def test_tables_of_several_batches_are_together_what_one_batch_would_have_made(drives: list[tuple[int, int]]) -> None:
+    """Rows, their order, their places and even the order of texts, whichever batch a vehicle's drives are in."""
+    tables = [drive(f"s{n}", f"car-{vehicle}", instants=400) for n, (vehicle, _) in enumerate(drives)]
+    parts = [[t for t, (_, part) in zip(tables, drives, strict=True) if part == number] for number in range(5)]
+    named = {f"car-{n}": f"p-{3 - n}" for n in range(4)}
+    made = [derived_tables(batch, named) for part in parts if part for batch in batches(all_validated(part))]
+    (batch,) = batches(all_validated(tables))
+    for group, whole in derived_tables(batch, named).items():
+        joined = together([tables[group] for tables in made])
+        assert joined.equals(whole)
+        for name in ("vehicle_pseudonym", "road_type"):
+            assert joined.column(name).chunk(0).dictionary.equals(whole.column(name).chunk(0).dictionary)
 
 
 def test_a_batch_of_one_row_a_drive_has_rows_too() -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from isthmus.contracts.errors import Code, Fault, Refusal
-from isthmus.contracts.identifiers import Digest, Name, OrderId
+from isthmus.contracts.identifiers import Digest, FileId, Name, OrderId
 from isthmus.contracts.inside import InsideRole, KeyRequest
 from isthmus.contracts.orders import DatasetRef
-from isthmus.contracts.raw_table import Group
+from isthmus.contracts.raw_table import RAW_GROUPS, Group
+from isthmus.contracts.tables import TABLES
 from isthmus.kit.clock import ManualClock
 from isthmus.proof.sealing import SealingKey
 from isthmus.zone.catalogue import Catalogue, Database
@@ -78,12 +79,12 @@ def fleet(vehicles: int) -> list[pa.Table]:
 
 def test_what_was_ingested_is_stored_listed_and_frozen(zone: Zone) -> None:
     report = zone.ingest(fleet(45))
-    assert (report.files, report.vehicles, report.drives, report.rows) == (3, 45, 45, 360)
-    assert len(list(zone.store.names())) == 3 * len(Group)
+    assert (report.files, report.vehicles, report.drives, report.rows) == (4, 45, 45, 360)
+    assert len(list(zone.store.names())) == 3 * len(RAW_GROUPS) + len(TABLES)
     assert report.stored_bytes == sum(zone.store.size(name) for name in zone.store.names())
     assert report.commitment == zone.catalogue.commitment(FLEET)
     holdings = zone.catalogue.holdings(FLEET.dataset)
-    assert (holdings.files, holdings.vehicles, holdings.drives, holdings.rows) == (3, 45, 45, 360)
+    assert (holdings.files, holdings.vehicles, holdings.drives, holdings.rows) == (4, 45, 45, 360)
     assert (holdings.raw_bytes, holdings.stored_bytes) == (report.raw_bytes, report.stored_bytes)
 
 
@@ -100,8 +101,23 @@ def test_no_name_of_a_vehicle_is_in_any_byte_that_is_kept(zone: Zone) -> None:
 
 def test_object_names_tell_file_and_group_and_nothing_else(zone: Zone) -> None:
     zone.ingest(fleet(2))
-    (file,) = zone.catalogue.files(FLEET.dataset)
-    assert list(zone.store.names()) == [f"files/{file}/{group.value}.parquet" for group in sorted(Group)]
+    found: dict[FileId, list[str]] = {file: [] for file in zone.catalogue.files(FLEET.dataset)}
+    for name in zone.store.names():
+        files, file, object_name = name.split("/")
+        assert files == "files"
+        found[FileId(file)].append(object_name)
+    groups = sorted([sorted(RAW_GROUPS), sorted(table.group for table in TABLES.values())])
+    assert sorted(found.values()) == [[f"{group.value}.parquet" for group in each] for each in groups]
+
+
+def test_derived_tables_of_many_files_are_in_few(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isthmus.zone.ingest.TABLE_ROWS_PER_FILE", 30)
+    report = zone.ingest([*fleet(65), drive("again", f"{CANARY}-name-0")])
+    assert (report.files, report.drives, report.rows) == (6, 66, 66 * 8)
+    with zone.database.reading() as db:
+        of_tables = "SELECT file FROM groups WHERE \"group\" = 'minutes'"
+        query = f"SELECT count(*) FROM vehicles WHERE file IN ({of_tables}) GROUP BY file ORDER BY 1"  # noqa: S608 -- a constant
+        assert db.execute(query).fetchall() == [(26,), (40,)]
 
 
 def in_heaps(tables: list[pa.Table], size: int = 5) -> list[pa.Table]:
@@ -141,8 +157,8 @@ def test_nothing_is_stored_before_the_whole_input_was_read(zone: Zone) -> None:
         yield from in_heaps(fleet(65))
         store.at_end = True
 
-    assert zone.ingest(tables()).files == 4
-    assert store.noted == (True,) * (4 * len(Group))
+    assert zone.ingest(tables()).files == 5
+    assert store.noted == (True,) * (4 * len(RAW_GROUPS) + len(TABLES))
 
 
 def test_a_run_that_ends_before_its_last_file_is_sealed_leaves_nothing(zone: Zone) -> None:
@@ -194,7 +210,7 @@ def test_a_vehicle_has_the_same_pseudonym_in_every_run_and_counts_once(zone: Zon
     zone.ingest([drive("one", "car")], freeze=False)
     zone.ingest([drive("two", "car")], freeze=False)
     holdings = zone.catalogue.holdings(FLEET.dataset)
-    assert (holdings.files, holdings.vehicles, holdings.drives) == (2, 1, 2)
+    assert (holdings.files, holdings.vehicles, holdings.drives) == (4, 1, 2)
 
 
 class FillsUp(DirectoryStore):

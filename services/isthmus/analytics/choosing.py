@@ -4,7 +4,7 @@ Rules:
 1. A row outside the question's domain, or that fails a condition, does not count. A measure's condition is on its
    clamped value; a row without a value fails it.
 2. Of the rows of a block that fulfil the conditions, a vehicle's first by draw can count: no row is left out that has
-   fewer than `rows_per_vehicle` of its vehicle before it.
+   fewer than `rows_that_matter` of its vehicle before it.
 3. A block's choice is not the last word: vehicles have rows in other blocks and files (`analytics.firsts`).
 
 Stored rows stand by vehicle and draw, so they are compared with their neighbours as they stand. That is looked at, not
@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from isthmus.analytics.firsts import are_first
-from isthmus.analytics.statements import CELL, measures_of
+from isthmus.analytics.statements import CELL, measures_of, rows_that_matter
 from isthmus.analytics.stored import DRAW, PLACE, VEHICLE
 from isthmus.contracts.tables import TABLES
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 1 << 14
 """Rows of which a limit is guessed."""
-ENOUGH = 0.8
+ENOUGH = 0.6
 """Where a limit leaves more of the rows that can count, looking for those beyond it costs as much."""
 
 
@@ -87,7 +87,7 @@ class Candidates:
         rows = _fulfilled(spec, block, limit)
         vehicle, draw = _numbers(block, VEHICLE).take(rows), block.column(DRAW).to_numpy().take(rows)
         found = cls(block, rows, vehicle if numbers is None else numbers.take(vehicle), draw)
-        most = spec.rows_per_vehicle
+        most = rows_that_matter(spec)
         return found._first(most) if found._is_in_order() else found._sorted_out(most)
 
     def _is_in_order(self) -> bool:
@@ -132,7 +132,7 @@ def _fulfilled(spec: QuerySpec, block: pa.RecordBatch, limit: int | None) -> Int
     """
     asked = list(_held(spec, block))
     if not spec.where and PLACE in block.schema.names:
-        asked.append(block.column(PLACE).to_numpy() < spec.rows_per_vehicle)
+        asked.append(block.column(PLACE).to_numpy() < rows_that_matter(spec))
     if limit is not None:
         asked.append(block.column(DRAW).to_numpy() <= limit)
     if not asked:
@@ -153,7 +153,7 @@ def guessed_limit(spec: QuerySpec, stored: Blocks) -> int | None:
     sample = max(stored.blocks, key=lambda block: block.num_rows).slice(0, SAMPLE)
     held = float(np.prod([each.mean() for each in _held(spec, sample)]))
     rows = held * sum(block.num_rows for block in stored.blocks) / len(stored.vehicles)
-    most = spec.rows_per_vehicle
+    most = rows_that_matter(spec)
     wanted = most + 3 * math.sqrt(most)
     if wanted > ENOUGH * min(rows, most * stored.files):
         return None
@@ -183,8 +183,11 @@ def _allowed(spec: QuerySpec, dimension: Dimension) -> list[str]:
 
 
 def _one_of(numbers: NDArray[np.int32], allowed: list[int]) -> NDArray[np.bool_]:
-    found = np.zeros(len(numbers), np.bool_)
-    for number in allowed:
+    if not allowed:
+        return np.zeros(len(numbers), np.bool_)
+    first, *others = allowed
+    found = numbers == first
+    for number in others:
         found |= numbers == number
     return found
 

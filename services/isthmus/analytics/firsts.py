@@ -63,7 +63,9 @@ def _both(vehicle: NDArray[np.int32], draw: Ints, bits: int) -> Words:
 
 def _settle(vehicle: NDArray[np.int32], draw: Ints, most: int, torn: Ints, first: NDArray[np.bool_]) -> None:
     """Tell it of the rows of some vehicles, by their whole draws."""
-    rows = np.flatnonzero(np.isin(vehicle, torn))
+    these = np.zeros(int(vehicle.max()) + 1, np.bool_)
+    these[torn] = True
+    rows = np.flatnonzero(these.take(vehicle))
     rows = rows.take(np.lexsort((draw.take(rows), vehicle.take(rows))))
     ordered = vehicle.take(rows)
     among = np.ones(len(rows), np.bool_)

@@ -114,7 +114,7 @@ def _candidates(spec: QuerySpec, stored: Blocks, pool: ThreadPoolExecutor) -> li
     found = list(pool.map(lambda block, numbers: Candidates.of(spec, block, numbers, limit), *each))
     if limit is not None:
         rows = sum(pool.map(lambda part: np.bincount(part.vehicle, minlength=vehicles), found), np.zeros(vehicles))
-        few = rows < spec.rows_per_vehicle
+        few = rows < statements.rows_that_matter(spec)
         found += pool.map(lambda block, numbers: _beyond(spec, block, numbers, few, limit), *each)
     return found
 
@@ -133,7 +133,7 @@ def _rows(spec: QuerySpec, found: Sequence[Candidates], start: int, end: int) ->
         vehicle = np.concatenate([each.vehicle for each in mine])
         vehicle -= np.int32(start)
         draw = np.concatenate([each.draw for each in mine])
-        first = are_first(vehicle, draw, spec.rows_per_vehicle)
+        first = are_first(vehicle, draw, statements.rows_that_matter(spec))
         if not first.all():
             ends = np.cumsum([len(each.rows) for each in mine])[:-1]
             apart = zip(mine, np.split(first, ends), strict=True)

@@ -39,6 +39,12 @@ def in_any_cell(spec: QuerySpec) -> bool:
     return spec.groups_per_vehicle >= min(spec.domain_size(), spec.rows_per_vehicle)
 
 
+def rows_that_matter(spec: QuerySpec) -> int:
+    """Return how many rows of a vehicle decide what it adds, its first by draw: one where it alone is counted."""
+    one_cell, kinds = spec.domain_size() == 1, {p.kind for p in primitives(spec)}
+    return 1 if one_cell and kinds == {PrimitiveKind.VEHICLES} else spec.rows_per_vehicle
+
+
 def ranked(spec: QuerySpec) -> str:
     """Select the shares that count: of each vehicle those of as many cells as it may touch, by its rows' draws."""
     order = f"row_number() OVER (PARTITION BY {VEHICLE} ORDER BY {FIRST}, {CELL})"

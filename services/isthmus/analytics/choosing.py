@@ -186,7 +186,7 @@ def _one_of(numbers: NDArray[np.int32], allowed: list[int]) -> NDArray[np.bool_]
     if not allowed:
         return np.zeros(len(numbers), np.bool_)
     first, *others = allowed
-    found = numbers == first
+    found: NDArray[np.bool_] = numbers == first
     for number in others:
         found |= numbers == number
     return found

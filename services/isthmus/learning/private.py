@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from isthmus.learning.forecaster import MODEL_SCHEMA
-from isthmus.learning.models import COMPILER_OPTIONS, forward
+from isthmus.learning.loss import shared_displacement
+from isthmus.learning.models import COMPILER_OPTIONS
 from isthmus.learning.windows import FUTURE
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from isthmus.learning.weights import Weights
     from isthmus.learning.windows import Windows
 
-_SMOOTHING_M2 = 1e-6
-"""As in `train`: rounds off the tip of the displacement."""
 _AT_ONCE = 1 << 16
 """Windows that are laid out at a time for one vehicle: 27 MB."""
 _HAIR = 2.0**-40
@@ -173,13 +172,8 @@ def _steps(
         rate: of a step.
     """
 
-    def loss(now: Mapping[str, jax.Array], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-        error = forward(now, batch[0]) - batch[1]
-        displacement = jnp.sqrt(jnp.sum(jnp.square(error), axis=-1) + _SMOOTHING_M2)
-        return jnp.sum(displacement * shares[:, None])
-
     def step(now: dict[str, jax.Array], batch: tuple[jax.Array, jax.Array]) -> tuple[dict[str, jax.Array], None]:
-        gradient = jax.grad(loss)(now, batch)
+        gradient = jax.grad(shared_displacement)(now, *batch, shares)
         return {name: value - rate * gradient[name] for name, value in now.items()}, None
 
     carry, _ = jax.lax.scan(step, dict(weights), (inputs, residuals))

@@ -21,7 +21,8 @@ import optax
 
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.learning.forecaster import MODEL_SCHEMA
-from isthmus.learning.models import COMPILER_OPTIONS, forward
+from isthmus.learning.loss import mean_displacement, shared_displacement
+from isthmus.learning.models import COMPILER_OPTIONS
 from isthmus.learning.windows import FUTURE
 
 if TYPE_CHECKING:
@@ -33,16 +34,7 @@ if TYPE_CHECKING:
 
 Schedule = Literal["constant", "cosine"]
 
-_SMOOTHING_M2 = 1e-6
-"""Rounds off the tip of the displacement: its slope at zero is not defined."""
-
 _adam = optax.scale_by_adam()
-
-
-def displacement_loss(weights: Mapping[str, jax.Array], inputs: jax.Array, residuals: jax.Array) -> jax.Array:
-    """Mean displacement over windows and points, m: the figure that evaluation reports (ADE), so no other is tuned."""
-    error = forward(weights, inputs) - residuals
-    return jnp.mean(jnp.sqrt(jnp.sum(jnp.square(error), axis=-1) + _SMOOTHING_M2))
 
 
 def _epoch(
@@ -59,7 +51,7 @@ def _epoch(
     ) -> tuple[tuple[dict[str, jax.Array], optax.OptState], None]:
         now, state = carry
         chosen, rate = batch
-        gradient = jax.grad(displacement_loss)(now, inputs[chosen], residuals[chosen])
+        gradient = jax.grad(mean_displacement)(now, inputs[chosen], residuals[chosen])
         updates, state = _adam.update(gradient, state)
         return ({name: value - rate * updates[name] for name, value in now.items()}, state), None
 
@@ -233,13 +225,10 @@ def _named(flat: jax.Array | NDArray[np.float32]) -> dict[str, jax.Array]:
 
 def _term(flat: jax.Array, data: tuple[jax.Array, jax.Array], rows: jax.Array, shares: jax.Array) -> jax.Array:
     """Gradient of the displacements of some rows, each times its share."""
-
-    def loss(weights: Mapping[str, jax.Array]) -> jax.Array:
-        error = forward(weights, data[0][rows]) - data[1][rows]
-        displacement = jnp.sqrt(jnp.sum(jnp.square(error), axis=-1) + _SMOOTHING_M2)
-        return jnp.sum(displacement * shares[:, None])
-
-    by_name = jax.grad(loss)(_named(flat))  # by tensor: a gradient of `flat` would add up one padded vector for each
+    gradient = jax.grad(shared_displacement)
+    by_name = gradient(
+        _named(flat), data[0][rows], data[1][rows], shares
+    )  # by tensor: a gradient of `flat` would add up one padded vector for each
     return jnp.concatenate([by_name[spec.name].reshape(-1) for spec in MODEL_SCHEMA])
 
 

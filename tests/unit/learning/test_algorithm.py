@@ -26,10 +26,10 @@ def test_another_copy_has_the_same_digest_until_its_code_changes(tmp_path: Path)
     assert digest_of(tmp_path) == algorithm.digest()
     (package / "learning" / "notes.txt").write_text("not code")
     assert digest_of(tmp_path) == algorithm.digest()
-    train = package / "learning" / "train.py"
-    source = train.read_text()
-    train.write_text(source.replace("1e-6", "1e-5"))
+    loss = package / "learning" / "loss.py"
+    source = loss.read_text()
+    loss.write_text(source.replace("1e-6", "1e-5"))
     changed = digest_of(tmp_path)
-    train.write_text(source)
+    loss.write_text(source)
     (package / "learning" / "extra.py").write_text("")
     assert len({algorithm.digest(), changed, digest_of(tmp_path)}) == 3

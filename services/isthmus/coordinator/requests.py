@@ -48,20 +48,26 @@ def read_as(model: type[Model], text: bytes) -> Model:
     Raises:
         Refusal: `INPUT_INVALID`, naming the place.
     """
+    fractions: list[str] = []
     try:
-        json.loads(text, object_pairs_hook=_once, parse_float=_not_whole, parse_constant=_not_whole)
+        json.loads(text, object_pairs_hook=_once, parse_float=fractions.append, parse_constant=_not_whole)
     except (ValueError, RecursionError):
-        why = "It is not JSON, holds a key twice, or a number that is not whole."
+        why = "It is not JSON, holds a key twice, or what is no number."
         raise _invalid("the whole", why, model.__name__) from None
     try:
-        return model.model_validate_json(text)
+        request = model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = [str(part) for part in first["loc"]]
         if first["type"] == "extra_forbidden":  # the caller chose this name
             place[-1] = "?"
         why = first["msg"] if first["type"] in {"value_error", "missing", "extra_forbidden"} else first["type"]
+        if first["type"] in {"int_type", "int_from_float"}:
+            why = "It is not a whole number."
         raise _invalid(".".join(place) or "the whole", why, model.__name__) from None
+    if fractions:
+        raise _invalid("the whole", "It holds a number that is not whole.", model.__name__)
+    return request
 
 
 def job_of(text: str) -> JobId:

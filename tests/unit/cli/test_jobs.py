@@ -131,7 +131,7 @@ def test_a_job_is_read_from_toml_and_from_json(tmp_path: Path) -> None:
     ("old", "new", "place"),
     [
         ("rounds = 3", "rounds = 0", "training.rounds"),
-        ("learning_rate_micro = 1000", "learning_rate_micro = 0.001", "whole"),
+        ("learning_rate_micro = 1000", "learning_rate_micro = 0.001", "training.learning_rate_micro"),
         ('weighting = "vehicles"', 'weighting = "size"', "training.weighting"),
         ("[training]", "[training]\nspeed = 1", "training.?"),
         ('purpose = "forecast-training"', "", "purpose"),

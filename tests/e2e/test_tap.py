@@ -20,12 +20,12 @@ from isthmus.cli.homes import Home
 from isthmus.cli.ledger import gather
 from isthmus.cli.supervisor import Supervisor
 from isthmus.contracts.identifiers import SiteId
-from isthmus.contracts.link import FRAME
 from isthmus.contracts.wire_audit import Act, Part
 from isthmus.proof import bundle, canonical
+from isthmus.proof.wire_sizes import heads, open_link, poll
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from isthmus.contracts.wire_audit import WireReport
@@ -35,6 +35,7 @@ pytestmark = pytest.mark.e2e
 ROOTS = "roots.json"
 COSIGNED_WITHIN_S = 60
 REQUESTS = 3
+SIZES = {each.act: each.up.size for ask in (open_link, heads, poll) for each in ask(SiteId("us-texas"))}
 SMUGGLED = b"latitude 31.2304, longitude 121.4737; " * 1_300
 
 
@@ -80,6 +81,11 @@ def dialled(home: Path, zone: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def acts_of(report: WireReport, zone: str) -> Mapping[Act, int]:
+    (acts,) = (link.acts for link in report.links if link.zone == zone)
+    return acts
+
+
 def test_what_is_smuggled_through_the_tap_is_dark_and_found(tap: Tap, home: Path) -> None:
     """First nothing but the link; then a connection that is none, and requests with a border's own certificate."""
     before = audited(tap, home)
@@ -103,5 +109,9 @@ def test_what_is_smuggled_through_the_tap_is_dark_and_found(tap: Tap, home: Path
     assert {finding.site for finding in after.findings} == {"cn-shanghai", "us-texas"}
     dark = {f.sender: f.parts[Part.DARK] for f in after.flows if f.receiver == "hq"}
     assert len(SMUGGLED) <= dark[SiteId("cn-shanghai")] <= len(SMUGGLED) + 4096
-    # Each may stand where heads could have stood at that moment: then only what it has more than these is dark.
-    assert REQUESTS * (len(SMUGGLED) - FRAME) <= dark[SiteId("us-texas")]
+    # The server answers before it has all of a request, so each is two messages or three. One that stands where a
+    # message of the protocol could have stood, whole or cut, is dark by what it has more than that.
+    counted = {act: acts_of(after, "us-texas")[act] - acts_of(before, "us-texas")[act] for act in SIZES}
+    explained = sum(count * SIZES[act] for act, count in counted.items())
+    explained += sum(f.parts[Part.REPEATED] for f in after.flows if f.sender == "us-texas")
+    assert len(SMUGGLED) <= REQUESTS * (len(head) + len(SMUGGLED)) - explained <= dark[SiteId("us-texas")]

@@ -36,7 +36,8 @@ class Blocks:
     """Rows in blocks.
 
     Attributes:
-        files: in how many tables a vehicle may have rows, at most.
+        files: in how many tables a vehicle may have rows, as far as dictionaries tell at a glance: guesses are made of
+            it, and no sums.
         blocks: the rows.
         vehicles: the vehicles, by their numbers.
         numbers: for each block, the numbers by its dictionary.

@@ -78,7 +78,11 @@ class StoredGroup:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file: its groups, and what they hold. `raw_bytes` is its plain size in memory, for all groups."""
+    """One file: its groups, and what they hold.
+
+    `drives`, `rows` and `raw_bytes`, its plain size in memory for all groups, are of the raw table: none where the file
+    holds derived tables.
+    """
 
     file: FileId
     dataset: Name

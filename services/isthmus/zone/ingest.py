@@ -107,11 +107,11 @@ class _SealedFile:
 class _Derived:
     """Rows of derived tables that stand in no file yet, by group, and the vehicles that they are of."""
 
-    tables: list[Mapping[Group, pa.Table]] = field(default_factory=list)
+    tables: list[dict[Group, pa.Table]] = field(default_factory=list)
     vehicles: set[str] = field(default_factory=set)
     rows: int = 0
 
-    def add(self, tables: Mapping[Group, pa.Table], vehicles: Iterable[str]) -> None:
+    def add(self, tables: dict[Group, pa.Table], vehicles: Iterable[str]) -> None:
         self.tables.append(tables)
         self.vehicles.update(vehicles)
         self.rows += max(table.num_rows for table in tables.values())
@@ -207,8 +207,9 @@ async def _seal_and_put(
             raise Refusal(Code.INPUT_INVALID, "There are no drives to ingest.")
         sealed += await sealing
         told(len(sealed))
-        sealed += await asyncio.to_thread(_seal_derived, derived, session)
-        told(len(sealed))
+        if last := await asyncio.to_thread(_seal_derived, derived, session):
+            sealed += last
+            told(len(sealed))
     finally:
         if sealing is not None:
             await asyncio.gather(sealing, return_exceptions=True)  # one thing that went wrong is told
@@ -244,7 +245,7 @@ def _seal_derived(derived: _Derived, session: _Session) -> list[_SealedFile]:
         return []
     parts, vehicles = derived.tables, derived.vehicles
     derived.tables, derived.vehicles, derived.rows = [], set(), 0
-    groups = ((group, together([tables[group] for tables in parts])) for group in parts[0])
+    groups = ((group, together([tables.pop(group) for tables in parts])) for group in tuple(parts[0]))
     return [_seal_file(groups, session, pseudonyms=vehicles, drives=0, rows=0, raw_bytes=0)]
 
 

@@ -48,7 +48,8 @@ class Counted:
 
     Attributes:
         payload: canonical bytes of `Partials`.
-        contributors: vehicles that count, and rows that can (`windows`).
+        contributors: vehicles that count, and the rows of theirs that do (`windows`); where the question does not count
+            rows, there is nothing to say of them, and that number is the vehicles' again.
     """
 
     payload: bytes
@@ -190,11 +191,12 @@ def counted(spec: QuerySpec, parts: Sequence[pa.Table]) -> Counted:
     Raises:
         Fault: as `Asking.count`.
     """
-    from isthmus.analytics.partials import summed  # noqa: PLC0415 -- as above
+    from isthmus.analytics.partials import rows_that_count, summed  # noqa: PLC0415 -- as above
 
     sums = summed(spec, parts)
-    rows = sum(part.num_rows for part in parts)
-    return Counted(canonical.dump(sums), Contributors(vehicles=sums.vehicles, windows=rows))
+    rows = rows_that_count(spec, sums)
+    contributors = Contributors(vehicles=sums.vehicles, windows=sums.vehicles if rows is None else rows)
+    return Counted(canonical.dump(sums), contributors)
 
 
 def _gathered(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from isthmus.analytics import algorithm
-from isthmus.analytics.partials import partials
+from isthmus.analytics.partials import partials, rows_that_count
 from isthmus.contracts.crossings import Kind
 from isthmus.contracts.errors import Code, Refusal
 from isthmus.contracts.identifiers import Digest
@@ -25,12 +25,14 @@ from isthmus.zone.progress import Progress
 from isthmus.zone.questions import InProcessQuestions
 from isthmus.zone.settings import ZoneSettings
 from isthmus.zone.store import DirectoryStore, MemoryStore
+from unit.analytics.rows import figure, question
 from unit.zone.counted_files import FLEET, SPEC, Vault, a_fleet, an_order
 from unit.zone.sites import ZONE, make_borders
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from isthmus.contracts.queries import QuerySpec
     from isthmus.zone.app import Zone
     from isthmus.zone.questions import Counted
     from unit.zone.sites import Borders
@@ -49,7 +51,17 @@ def test_what_is_counted_is_what_the_files_hold_and_again_the_same_bytes(kind: s
     expected = partials(SPEC, a_fleet())
     assert canonical.load(Partials, found.payload) == expected
     assert (found.contributors.vehicles, expected.vehicles) == (30, 30)
-    assert expected.vehicles <= found.contributors.windows <= 2 * 30
+    assert found.contributors.windows == rows_that_count(SPEC, expected)
+    assert counted(vault) == found
+
+
+@pytest.mark.parametrize("spec", [SPEC, question(figure("vehicles"))])
+def test_how_files_are_read_together_changes_nothing(spec: QuerySpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = a_fleet()
+    vault = Vault.of(MemoryStore(), tables, an_order(spec=spec))
+    found = counted(vault)
+    assert len(tables) > 1
+    monkeypatch.setattr("isthmus.zone.questions.ROWS_AT_ONCE", 1)
     assert counted(vault) == found
 
 

@@ -47,7 +47,7 @@ from isthmus.fleet import simulate
 from isthmus.kit.ahead import ahead
 from isthmus.kit.clock import ManualClock
 from isthmus.zone.catalogue import Catalogue, Database
-from isthmus.zone.derived import derived_tables
+from isthmus.zone.derived import derived_tables, together
 from isthmus.zone.drives import batches, group_columns, vehicles_of
 from isthmus.zone.ingest import PUTS_AT_ONCE, ingest
 from isthmus.zone.users import User
@@ -60,6 +60,7 @@ from unit.zone.sites import NOW, make_borders
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from isthmus.contracts.raw_table import Group
     from isthmus.zone.store import ObjectStore
     from servers.minio import Minio
 
@@ -176,10 +177,16 @@ def ingest_steps(bench: Bench, objects: list[bytes]) -> dict[str, float]:
     """Return the best seconds of ingest's steps, one after the other."""
     whole = list(batches(all_validated(bench.tables)))
     names = {vehicle: f"vehicle-{vehicle}" for table in whole for vehicle in vehicles_of(table)}
-    tables = [group_columns(table, names) | derived_tables(table, names) for table in whole]
+    tables = [group_columns(table, names) for table in whole]
+
+    def derive() -> dict[Group, pa.Table]:
+        parts = [derived_tables(table, names) for table in whole]
+        return {group: together([part[group] for part in parts]) for group in parts[0]}
+
+    tables.append(derive())
     steps: dict[str, Callable[[], Any]] = {
         "check": lambda: list(batches(all_validated(bench.tables))),
-        "derive": lambda: [derived_tables(table, names) for table in whole],
+        "derive": derive,
         "seal": lambda: [seal_group(group, new_file_key(), AAD) for file in tables for group in file.values()],
         "put": lambda: bench.put_sealed(objects),
     }

@@ -7,6 +7,7 @@ each of which costs as much to look at as thousands of rows, are put together fi
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int32] | None
     """Vehicles' numbers by their places in a dictionary; None where they are these places."""
 
+CORES = os.cpu_count() or 1
 BLOCK = 1 << 21
 """Rows looked at together, on one core: what is computed about them is small beside the table."""
 SMALL = 1 << 16
@@ -49,8 +51,15 @@ class Blocks:
     numbers: tuple[Numbers, ...]
 
     @classmethod
-    def of(cls, rows: pa.Table, files: int, most: int = BLOCK) -> Blocks:
-        """Cut the rows of so many files into blocks of at most so many rows, and number their vehicles."""
+    def of(cls, rows: pa.Table, files: int, most: int | None = None) -> Blocks:
+        """Cut the rows of so many files into blocks, and number their vehicles.
+
+        Args:
+            rows: of all files, one after the other.
+            files: how many they were.
+            most: rows of a block at most; where None, so many that all cores have the same to do.
+        """
+        most = _shared_out(rows.num_rows) if most is None else most
         dictionaries: list[pa.Array] = []
         blocks: list[pa.RecordBatch] = []
         which: list[int] = []
@@ -58,7 +67,8 @@ class Blocks:
             mine = block.column(VEHICLE).dictionary
             if not dictionaries or not mine.equals(dictionaries[-1]):
                 dictionaries.append(mine)
-            parts = [block.slice(start, most) for start in range(0, block.num_rows, most)]
+            size = -(-block.num_rows // -(-block.num_rows // most))
+            parts = [block.slice(start, size) for start in range(0, block.num_rows, size)]
             blocks += parts
             which += [len(dictionaries) - 1] * len(parts)
         if not dictionaries or (len(dictionaries) == 1 and _are_apart(dictionaries[0])):
@@ -75,6 +85,12 @@ class Blocks:
         return cls(1 if are_apart else files, tuple(blocks), vehicles, tuple(numbers[place] for place in which))
 
 
+def _shared_out(rows: int) -> int:
+    """Return how many rows a block has, so that each core has as many blocks as any other."""
+    blocks = max(1, -(-rows // BLOCK))
+    return max(SMALL, -(-rows // (blocks + -blocks % CORES)))
+
+
 def _joined(rows: pa.Table, most: int) -> Iterator[pa.RecordBatch]:
     """Yield rows in their order; small pieces that follow each other as one, of at most so many rows."""
     runs: list[list[pa.RecordBatch]] = []
@@ -85,7 +101,7 @@ def _joined(rows: pa.Table, most: int) -> Iterator[pa.RecordBatch]:
             room = most if piece.num_rows <= SMALL else 0
         runs[-1].append(piece)
         room -= piece.num_rows
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(CORES) as pool:
         for run in pool.map(_one, runs):
             yield from run
 

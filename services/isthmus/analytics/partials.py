@@ -18,7 +18,6 @@ all tables is, however the tables are divided.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ from isthmus.analytics import statements
 from isthmus.analytics.choosing import Candidates, chosen_schema, columns_read, guessed_limit
 from isthmus.analytics.engine import opened
 from isthmus.analytics.firsts import are_first
-from isthmus.analytics.numbering import Blocks, rows_of
+from isthmus.analytics.numbering import CORES, Blocks, rows_of
 from isthmus.analytics.shares import shares_of
 from isthmus.analytics.stored import TEXT, VEHICLE, in_schema
 from isthmus.contracts.queries import CellPartial, Partials, PrimitiveKind, primitives
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from isthmus.analytics.engine import Engine
     from isthmus.analytics.numbering import Numbers
     from isthmus.contracts.queries import QuerySpec
-
-CORES = os.cpu_count() or 1
 
 
 def partials(spec: QuerySpec, tables: Sequence[pa.Table]) -> Partials:

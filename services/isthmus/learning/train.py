@@ -225,10 +225,8 @@ def _named(flat: jax.Array | NDArray[np.float32]) -> dict[str, jax.Array]:
 
 def _term(flat: jax.Array, data: tuple[jax.Array, jax.Array], rows: jax.Array, shares: jax.Array) -> jax.Array:
     """Gradient of the displacements of some rows, each times its share."""
-    gradient = jax.grad(shared_displacement)
-    by_name = gradient(
-        _named(flat), data[0][rows], data[1][rows], shares
-    )  # by tensor: a gradient of `flat` would add up one padded vector for each
+    # By tensor: a gradient of `flat` would add up one padded vector for each.
+    by_name = jax.grad(shared_displacement)(_named(flat), data[0][rows], data[1][rows], shares)
     return jnp.concatenate([by_name[spec.name].reshape(-1) for spec in MODEL_SCHEMA])
 
 

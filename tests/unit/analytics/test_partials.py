@@ -215,6 +215,34 @@ def test_a_file_with_a_null_where_none_may_be_is_refused(column: str) -> None:
     assert refusal.value.code is Code.SCHEMA_MISMATCH
 
 
+@pytest.mark.parametrize("column", [VEHICLE, "road_type"])
+@pytest.mark.parametrize("named", [True, False], ids=["a row names it", "no row names it"])
+def test_a_file_with_no_word_where_a_word_must_be_is_refused(column: str, *, named: bool) -> None:
+    """Beside good files, too: their words cannot be put together with it."""
+    good, table = stored([row("b", n) for n in range(3)]), stored([row("a", n) for n in range(3)])
+    place = table.column_names.index(column)
+    words = pa.array([table.column(column)[0].as_py(), None])
+    codes = pa.array([0, 0, 1 if named else 0], pa.int32())
+    wrong = table.set_column(place, table.schema.field(place), pa.DictionaryArray.from_arrays(codes, words))
+    for tables in ([wrong], [good, wrong], [wrong, good]):
+        with pytest.raises(Refusal) as refusal:
+            partials(question(), tables)
+        assert refusal.value.code is Code.SCHEMA_MISMATCH
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    FLEETS,
+    st.sampled_from([(), ("road_type",)]),
+    st.sampled_from([(), (Condition(column="headway_s", low=0, high=500),)]),
+)
+def test_vehicles_that_are_counted_alone_are_those_that_have_a_row(
+    rows: list[Row], group_by: tuple[str, ...], where: tuple[Condition, ...]
+) -> None:
+    spec = question(figure("vehicles"), group_by=group_by, where=where, rows=3, groups=min(3, 4 if group_by else 1))
+    assert partials(spec, [stored(rows[start::2]) for start in range(2)]) == by_hand(spec, rows)
+
+
 def test_no_rows_give_zeros_in_every_cell() -> None:
     spec = question(group_by=("road_type", "traffic"))
     none = partials(spec, [])

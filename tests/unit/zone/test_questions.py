@@ -61,7 +61,7 @@ def test_how_files_are_read_together_changes_nothing(spec: QuerySpec, monkeypatc
     vault = Vault.of(MemoryStore(), tables, an_order(spec=spec))
     found = counted(vault)
     assert len(tables) > 1
-    monkeypatch.setattr("isthmus.zone.questions.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("isthmus.zone.questions.ROWS_AT_ONCE", 1)  # each file by itself, as very large ones are read
     assert counted(vault) == found
 
 
